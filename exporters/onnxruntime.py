@@ -1,0 +1,209 @@
+"""The onnxruntime backend: an ONNX model to a running engine, or to a file."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx.external_data_helper import ExternalDataInfo, uses_external_data
+
+from modhifi_graph.calibration import InputSpec
+from modhifi_graph.errors import InputError
+from modhifi_graph.files import atomic_write
+
+CPU = "CPUExecutionProvider"
+IN_MEMORY = "<model in memory>"
+ERRORS_ONLY = 3
+# onnxruntime names element types as C++ does; numpy has its own names for these, and the same one for the integers.
+NUMPY_NAMES = {"float": "float32", "double": "float64", "string": "object"}
+
+
+def available() -> str | None:
+    """None when onnxruntime can be used here, otherwise the reason why not, for the user to read."""
+    if importlib.util.find_spec("onnxruntime") is None:
+        return "onnxruntime is not installed: pip install onnxruntime (or onnxruntime-gpu)"
+    try:
+        import onnxruntime  # noqa: F401
+    except Exception as error:  # a broken installation raises ImportError, OSError or AttributeError, by platform
+        return f"onnxruntime is installed but does not load: {error}"
+    return None
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A compiled model.
+
+    Attributes
+    ----------
+    label : str
+        What error messages call the model: its path, or `<model in memory>`.
+    inputs : tuple of InputSpec
+        What `run` must be fed, in graph order; initialisers are not among them.
+    outputs : tuple of str
+        Names of everything the model returns.
+    provider : str
+        The execution provider that was asked for and loaded.
+    threads : int
+        Threads within an operator; 0 is the runtime's default, one for every physical core.
+    """
+
+    label: str
+    inputs: tuple[InputSpec, ...]
+    outputs: tuple[str, ...]
+    provider: str
+    threads: int
+    _session: Any = field(repr=False, compare=False)
+
+    @classmethod
+    def compile(
+        cls,
+        model: onnx.ModelProto | bytes | str | os.PathLike[str],
+        *,
+        threads: int = 0,
+        provider: str = CPU,
+        optimise: bool = True,
+    ) -> Engine:
+        """Build an engine.
+
+        Parameters
+        ----------
+        model : ModelProto, bytes or path
+            Give the path of a model over 2 GiB or with external data: the runtime then finds the data beside it.
+        threads : int, default 0
+            Threads within an operator, >= 0; 0 is the runtime's default.
+        provider : str, default "CPUExecutionProvider"
+            Where to run. Operators that a GPU provider lacks still fall to the CPU.
+        optimise : bool, default True
+            Whether the runtime fuses and rewrites the graph. Off, it computes node by node what the file says.
+
+        Returns
+        -------
+        Engine
+
+        Raises
+        ------
+        InputError
+            onnxruntime or the provider is missing, the file does not exist, or the runtime rejects the model.
+        """
+        source, label = _source(model)
+        if (reason := available()) is not None:
+            raise InputError(f"{label}: cannot be compiled: {reason}")
+        import onnxruntime
+
+        if threads < 0:
+            raise InputError(f"{label}: threads is {threads}; expected 0 (the runtime's default) or more")
+        present = onnxruntime.get_available_providers()
+        if provider not in present:
+            raise InputError(
+                f"{label}: provider {provider} is not in this onnxruntime; available: {', '.join(present)}"
+            )
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = ERRORS_ONLY
+        options.intra_op_num_threads = threads
+        # Idle workers of one engine otherwise spin for a while on the cores that another one is being timed on.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        levels = onnxruntime.GraphOptimizationLevel
+        options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimise else levels.ORT_DISABLE_ALL
+        try:
+            session = onnxruntime.InferenceSession(source, options, providers=[provider], enable_fallback=0)
+        except Exception as error:  # the runtime's exceptions share no base class of their own
+            raise InputError(f"{label}: onnxruntime cannot load it: {error}") from error
+        # A provider whose libraries do not load is dropped with no more than a warning; a timing would be of the CPU.
+        if provider not in session.get_providers():
+            raise InputError(f"{label}: the provider {provider} does not load on this machine; try provider={CPU}")
+        inputs = tuple(_spec(argument, label) for argument in session.get_inputs())
+        outputs = tuple(argument.name for argument in session.get_outputs())
+        return cls(label, inputs, outputs, provider, threads, session)
+
+    def run(self, feeds: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None = None) -> dict[str, NDArray[Any]]:
+        """Run the model once.
+
+        Parameters
+        ----------
+        feeds : dict of arrays
+            One array for each of `inputs`, of its type.
+        outputs : list of str, optional
+            What to return; everything by default, nothing for an empty list.
+
+        Returns
+        -------
+        dict of arrays
+            By output name, in the order asked for.
+
+        Raises
+        ------
+        InputError
+            The runtime rejects the inputs or the names, or fails while running.
+        """
+        names = list(self.outputs if outputs is None else outputs)
+        if not names:  # the runtime would take an empty list for everything
+            return {}
+        try:
+            values = self._session.run(names, dict(feeds))
+        except Exception as error:  # the runtime's exceptions share no base class of their own
+            raise InputError(f"{self.label}: onnxruntime cannot run it: {error}") from error
+        return dict(zip(names, values, strict=True))
+
+
+def save(model: onnx.ModelProto, path: str | os.PathLike[str]) -> None:
+    """Write a model to a file that appears whole or not at all.
+
+    Parameters
+    ----------
+    model : ModelProto
+        At most 2 GiB with the weights it carries. Weights kept as external data must already lie beside `path`.
+    path : str or path-like
+        The file to create or replace.
+
+    Raises
+    ------
+    InputError
+        The model is too large, its external data would not be found, or the file cannot be written.
+    """
+    folder = Path(os.path.realpath(path)).parent
+    for tensor in model.graph.initializer:
+        if uses_external_data(tensor) and not (folder / (data := ExternalDataInfo(tensor).location)).is_file():
+            raise InputError(f"{path}: {tensor.name} is kept in {data}, not found in {folder}; save it there first")
+    payload = _serialised(model, str(path))
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(payload)
+
+
+def _source(model: onnx.ModelProto | bytes | str | os.PathLike[str]) -> tuple[bytes | str, str]:
+    """What the runtime is given, and what messages call it."""
+    if isinstance(model, onnx.ModelProto):
+        return _serialised(model, IN_MEMORY), IN_MEMORY
+    if isinstance(model, bytes):
+        return model, IN_MEMORY
+    path = os.fspath(model)
+    if not os.path.isfile(path):
+        raise InputError(f"{path}: there is no such file; give the path of an ONNX model")
+    return path, path
+
+
+def _serialised(model: onnx.ModelProto, label: str) -> bytes:
+    try:
+        payload: bytes = model.SerializeToString()
+    except Exception as error:  # EncodeError or ValueError, by version of protobuf
+        raise InputError(
+            f"{label}: cannot be serialised ({error}); over 2 GiB, save it with external data and give the path"
+        ) from error
+    return payload
+
+
+def _spec(argument: Any, label: str) -> InputSpec:
+    kind = argument.type.removeprefix("tensor(").removesuffix(")")
+    try:
+        dtype = np.dtype(NUMPY_NAMES.get(kind, kind))
+    except TypeError:
+        raise InputError(
+            f"{label}: input {argument.name} is a {argument.type}; only tensors of a type that numpy has can be fed"
+        ) from None
+    return InputSpec.of(argument.name, argument.shape, dtype)

@@ -1,0 +1,1 @@
+"""modhifi-graph: a structured-pruning compiler pass over ONNX."""

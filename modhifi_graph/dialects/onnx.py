@@ -1,0 +1,104 @@
+"""The ONNX dialect: lifting an ``onnx_ir`` model into the neutral graph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from modhifi_graph.graph import Dim, Graph, Op, Value
+
+
+@dataclass(frozen=True)
+class Lifted:
+    """A model and its neutral graph, with the way back from every op and value."""
+
+    model: ir.Model
+    graph: Graph
+    nodes: dict[Op, ir.Node]
+    values: dict[Value, ir.Value]
+
+
+def lift(model: ir.Model) -> Lifted:
+    """Lift a normalised model. Weights stay where they are until they are read."""
+    known: dict[ir.Value, Value] = {}
+    opset = model.opset_imports.get("", model.opset_imports.get("ai.onnx", 0))
+
+    def value(source: ir.Value) -> Value:
+        if source not in known:
+            known[source] = _value(source)
+        return known[source]
+
+    nodes: dict[Op, ir.Node] = {}
+    for node in model.graph:
+        op = Op(
+            kind=node.op_type,
+            name=node.name or "",
+            inputs=tuple(None if source is None else value(source) for source in node.inputs),
+            outputs=tuple(value(result) for result in node.outputs),
+            attributes={name: _attribute(attr) for name, attr in node.attributes.items() if _is_plain(attr)},
+            domain="" if node.domain == "ai.onnx" else node.domain,
+            opset=opset,
+            captured=tuple(value(source) for source in dict.fromkeys(_captured(node)) if source.graph is model.graph),
+        )
+        nodes[op] = node
+    graph = Graph(
+        inputs=tuple(value(v) for v in model.graph.inputs),
+        outputs=tuple(value(v) for v in model.graph.outputs),
+        ops=tuple(nodes),
+    )
+    return Lifted(model, graph, nodes, {mine: source for source, mine in known.items()})
+
+
+def _value(source: ir.Value) -> Value:
+    tensor = source.const_value if source.is_initializer() else None
+    shape = tensor.shape if tensor is not None else source.shape
+    dims = None if shape is None else tuple(_dim(dim) for dim in shape)
+    dtype = tensor.dtype if tensor is not None else source.dtype
+    return Value(
+        name=source.name or "",
+        shape=dims,
+        dtype=_numpy_type(dtype),
+        load=None if tensor is None else lambda: np.asarray(tensor.numpy()),
+    )
+
+
+def _dim(dim: int | ir.SymbolicDim) -> Dim:
+    if isinstance(dim, int):
+        return dim if dim >= 0 else None
+    return dim.value if dim.value is None else str(dim.value)
+
+
+def _numpy_type(dtype: ir.DataType | None) -> np.dtype[Any] | None:
+    try:
+        return None if dtype is None else np.dtype(dtype.numpy())
+    except (TypeError, KeyError):
+        return None
+
+
+def _is_plain(attr: ir.Attr) -> bool:
+    return attr.type not in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) and not attr.is_ref()
+
+
+def _attribute(attr: ir.Attr) -> Any:
+    if attr.type is ir.AttributeType.TENSOR:
+        return attr.as_tensor().numpy()
+    return list(attr.value) if isinstance(attr.value, tuple) else attr.value
+
+
+def _captured(node: ir.Node) -> Iterator[ir.Value]:
+    """Outer values that the node's subgraphs read."""
+    for attr in node.attributes.values():
+        for graph in (
+            [attr.value]
+            if attr.type is ir.AttributeType.GRAPH
+            else attr.value
+            if attr.type is ir.AttributeType.GRAPHS
+            else []
+        ):
+            for inner in graph.all_nodes():
+                yield from (source for source in inner.inputs if source is not None)
+            yield from (result for result in graph.outputs if result.producer() is None)

@@ -1,0 +1,98 @@
+"""The plan: which components of which groups stay. Plain JSON, naming groups by the parameter that produces them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from modhifi_graph.axes.groups import Groups
+from modhifi_graph.axes.layout import Layout
+from modhifi_graph.errors import InputError
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class GroupPlan:
+    """What stays of one group: sorted positions in [0, size)."""
+
+    name: str
+    size: int
+    keep: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if (
+            not self.keep
+            or list(self.keep) != sorted(set(self.keep))
+            or not 0 <= self.keep[0] <= self.keep[-1] < self.size
+        ):
+            raise InputError(f"plan: group {self.name!r} must keep sorted, distinct positions in [0, {self.size})")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What stays of every group that loses something; a group it does not name stays whole.
+
+    ``settings`` records how the plan was found (criterion, budget, seed), for the reader.
+    """
+
+    groups: tuple[GroupPlan, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def resolve(self, groups: Groups) -> dict[Layout, np.ndarray]:
+        """The factors of a graph with the positions that stay; InputError where the plan is not for this graph."""
+        known = groups.by_name()
+        keep: dict[Layout, np.ndarray] = {}
+        for entry in self.groups:
+            group = known.get(entry.name)
+            if group is None:
+                raise InputError(
+                    f"plan: the model has no group {entry.name!r}; `modhifi-graph inspect` lists its groups"
+                )
+            if group.size != entry.size:
+                raise InputError(
+                    f"plan: group {entry.name!r} has {group.size} components here, {entry.size} in the plan"
+                )
+            keep[group.factor] = np.asarray(entry.keep, dtype=np.int64)
+        return keep
+
+    def to_json(self) -> dict[str, Any]:
+        entries = [{"name": g.name, "size": g.size, "keep": list(g.keep)} for g in self.groups]
+        return {"version": VERSION, "settings": dict(self.settings), "groups": entries}
+
+    @classmethod
+    def from_json(cls, data: Any, source: str = "plan") -> Plan:
+        """Read what :meth:`to_json` wrote; InputError names ``source`` where it is something else."""
+        try:
+            if data["version"] != VERSION:
+                raise InputError(f"{source}: plan version {data['version']!r}, expected {VERSION}; make the plan again")
+            groups = tuple(
+                GroupPlan(str(g["name"]), int(g["size"]), tuple(int(i) for i in g["keep"])) for g in data["groups"]
+            )
+            return cls(groups, dict(data.get("settings", {})))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(f"{source}: not a plan written by --plan-out: {error!r}") from error
+
+    @classmethod
+    def load(cls, path: str | Path) -> Plan:
+        try:
+            data = json.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path}: cannot be read as a plan: {error}") from error
+        return cls.from_json(data, str(path))
+
+
+def random_plan(groups: Groups, seed: int, fraction: float = 0.5) -> Plan:
+    """Keep a random ``fraction`` of every group, at least one component; the oracles run on such plans."""
+    random = np.random.default_rng(seed)
+    entries = []
+    for group in groups.groups:
+        count = max(1, round(group.size * fraction))
+        keep = np.sort(random.choice(group.size, count, replace=False))
+        entries.append(GroupPlan(group.name, group.size, tuple(int(i) for i in keep)))
+    return Plan(tuple(entries), {"criterion": "random", "seed": seed})

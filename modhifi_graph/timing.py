@@ -1,0 +1,276 @@
+"""Honest timing: two engines interleaved on one machine, and how sure the ratio is."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import os
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from modhifi_graph.calibration import random_inputs
+from modhifi_graph.errors import InputError
+from modhifi_graph.exporters.onnxruntime import Engine
+
+RESAMPLES = 2000
+
+
+@dataclasses.dataclass(frozen=True)
+class Timing:
+    """How long one call takes; everything but `n` is in milliseconds.
+
+    Attributes
+    ----------
+    median, p95, minimum : float
+        The 50th and 95th percentile (linear interpolation) and the fastest run.
+    spread : float
+        Interquartile range, the 75th less the 25th percentile.
+    n : int
+        Timed runs; warm-up is not among them.
+    """
+
+    median: float
+    p95: float
+    minimum: float
+    spread: float
+    n: int
+
+    @classmethod
+    def of(cls, milliseconds: NDArray[np.float64]) -> Timing:
+        """Summarise durations of shape (n,), n >= 1, in milliseconds."""
+        lower, median, upper, p95 = (float(q) for q in np.percentile(milliseconds, [25, 50, 75, 95]))
+        return cls(median, p95, float(milliseconds.min()), upper - lower, len(milliseconds))
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """A alone, or A against B.
+
+    Attributes
+    ----------
+    a, b : Timing
+        `b` is None when only A was timed, and so are `speedup` and `interval`.
+    speedup : float or None
+        median of A / median of B: above 1, B is faster.
+    interval : (float, float) or None
+        95 % confidence interval of `speedup`.
+    threads : int or None
+        Threads asked for; 0 is the runtime's default. None where plain callables were timed.
+    provider : str or None
+        Where the engines ran.
+    batch : int or None
+        Samples in each run.
+    """
+
+    a: Timing
+    b: Timing | None = None
+    speedup: float | None = None
+    interval: tuple[float, float] | None = None
+    threads: int | None = None
+    provider: str | None = None
+    batch: int | None = None
+
+    @property
+    def significant(self) -> bool:
+        """Whether the interval excludes 1. False when only A was timed."""
+        return self.interval is not None and (self.interval[0] > 1 or self.interval[1] < 1)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values with the keys a, b, speedup, interval, threads and provider; absent ones are None."""
+        return {
+            "a": dataclasses.asdict(self.a),
+            "b": None if self.b is None else dataclasses.asdict(self.b),
+            "speedup": self.speedup,
+            "interval": None if self.interval is None else list(self.interval),
+            "threads": self.threads,
+            "provider": self.provider,
+        }
+
+
+def compare(
+    a: Callable[[], object],
+    b: Callable[[], object] | None = None,
+    *,
+    seconds: float = 2.0,
+    warmup: int = 5,
+    min_runs: int = 30,
+    max_runs: int = 10_000,
+    clock: Callable[[], int] = time.perf_counter_ns,
+    seed: int = 0,
+) -> Comparison:
+    """Time A, or A and B in turns.
+
+    Runs come in pairs, and pairs alternate which of the two goes first (A B, B A, A B, ...), so that drift of the
+    machine and whatever the first leaves in the caches fall on both alike. Garbage collection is off while timing
+    and put back as it was.
+
+    Parameters
+    ----------
+    a, b : callable
+        What to time. Without `b` only A is timed.
+    seconds : float, default 2.0
+        Stop once the timed runs of A and B together took this long (and `min_runs` is reached).
+    warmup : int, default 5
+        Pairs run first and thrown away, >= 0.
+    min_runs, max_runs : int, default 30 and 10000
+        Fewest and most timed pairs, 1 <= min_runs <= max_runs.
+    clock : callable, default time.perf_counter_ns
+        The time in nanoseconds. Tests inject their own.
+    seed : int, default 0
+        Seed of the bootstrap.
+
+    Returns
+    -------
+    Comparison
+        With `threads`, `provider` and `batch` None: a callable does not tell.
+
+    Raises
+    ------
+    InputError
+        A parameter is out of range.
+    """
+    if not 1 <= min_runs <= max_runs or warmup < 0 or not seconds >= 0:
+        raise InputError(
+            f"cannot time with seconds={seconds}, warmup={warmup}, min_runs={min_runs}, max_runs={max_runs}: "
+            "expected seconds >= 0, warmup >= 0 and 1 <= min_runs <= max_runs"
+        )
+    calls = [a] if b is None else [a, b]
+    pairs = _timed_pairs(calls, int(seconds * 1e9), warmup, min_runs, max_runs, clock)
+    milliseconds = np.asarray(pairs, dtype=np.float64) / 1e6
+    first = Timing.of(milliseconds[:, 0])
+    if b is None:
+        return Comparison(first)
+    second = Timing.of(milliseconds[:, 1])
+    return Comparison(first, second, first.median / second.median, ratio_interval(milliseconds, seed))
+
+
+def _timed_pairs(
+    calls: list[Callable[[], object]],
+    budget: int,
+    warmup: int,
+    min_runs: int,
+    max_runs: int,
+    clock: Callable[[], int],
+) -> list[list[int]]:
+    """Nanoseconds of every timed run, one row a pair, one column a callable."""
+    pairs: list[list[int]] = []
+    spent = 0
+    collecting = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        for index in range(-warmup, max_runs):
+            if len(pairs) >= min_runs and spent >= budget:
+                break
+            pair = [0] * len(calls)
+            for column in range(len(calls)) if index % 2 == 0 else reversed(range(len(calls))):
+                start = clock()
+                calls[column]()
+                # A clock too coarse to see the run took at most one tick; zero would make the ratio infinite.
+                pair[column] = max(clock() - start, 1)
+            if index >= 0:
+                pairs.append(pair)
+                spent += sum(pair)
+    finally:
+        if collecting:
+            gc.enable()
+    return pairs
+
+
+def ratio_interval(pairs: NDArray[np.float64], seed: int = 0) -> tuple[float, float]:
+    """95 % confidence interval of median(A) / median(B) from interleaved runs.
+
+    A percentile bootstrap (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13) that redraws
+    pairs, never single runs, so that what slowed A and B together cancels. Successive pairs are not independent
+    (the clock frequency drifts), so pairs are drawn in blocks of round(n^(1/3)) successive ones, wrapping around
+    (the circular block bootstrap, Politis and Romano 1992). Costs O(2000 n).
+
+    Parameters
+    ----------
+    pairs : array of shape (n, 2)
+        Durations of A and of B, positive, any unit, in the order measured.
+    seed : int, default 0
+        The same pairs and seed give the same interval.
+
+    Returns
+    -------
+    (float, float)
+        Lower and upper bound. With one pair both are its ratio.
+    """
+    n = len(pairs)
+    length = max(1, round(n ** (1 / 3)))
+    random = np.random.default_rng(seed)
+    ratios = np.empty(RESAMPLES)
+    for i in range(RESAMPLES):
+        starts = random.integers(n, size=-(-n // length))
+        chosen = (starts[:, None] + np.arange(length)).ravel()[:n] % n
+        median_a, median_b = np.median(pairs[chosen], axis=0)
+        ratios[i] = median_a / median_b
+    low, high = np.percentile(ratios, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def bench(
+    a: onnx.ModelProto | str | os.PathLike[str],
+    b: onnx.ModelProto | str | os.PathLike[str] | None = None,
+    *,
+    inputs: Mapping[str, NDArray[Any]] | None = None,
+    seed: int = 0,
+    threads: int = 0,
+    provider: str = "CPUExecutionProvider",
+    batch: int = 1,
+    seconds: float = 2.0,
+) -> Comparison:
+    """Compile one or two ONNX models and time them on the same inputs.
+
+    Parameters
+    ----------
+    a, b : ModelProto or path
+        The models; without `b` only A is timed.
+    inputs : dict of arrays, optional
+        What to feed, by input name. Synthesised with `random_inputs` by default.
+    seed : int, default 0
+        Seed of the synthesised inputs and of the bootstrap.
+    threads : int, default 0
+        Threads within an operator; 0 is the runtime's default, every core.
+    provider : str, default "CPUExecutionProvider"
+        The onnxruntime execution provider.
+    batch : int, default 1
+        Samples in a synthesised input. A model with a fixed batch keeps its own.
+    seconds : float, default 2.0
+        Time to spend on the timed runs of both together.
+
+    Returns
+    -------
+    Comparison
+        `batch` is what was really fed: the first axis of the first input that has one.
+
+    Raises
+    ------
+    InputError
+        A model cannot be compiled or run, or A and B differ in the names or types of their inputs.
+    """
+    first = Engine.compile(a, threads=threads, provider=provider)
+    second = None if b is None else Engine.compile(b, threads=threads, provider=provider)
+    if second is not None:
+        _check_same_interface(first, second)
+    feeds = dict(inputs) if inputs is not None else random_inputs(first.inputs, seed, batch=batch)
+    result = compare(
+        lambda: first.run(feeds), None if second is None else lambda: second.run(feeds), seconds=seconds, seed=seed
+    )
+    fed = next((np.shape(feeds[spec.name])[0] for spec in first.inputs if np.ndim(feeds[spec.name])), 1)
+    return dataclasses.replace(result, threads=threads, provider=provider, batch=fed)
+
+
+def _check_same_interface(a: Engine, b: Engine) -> None:
+    wants_a, wants_b = ({spec.name: str(spec.dtype) for spec in engine.inputs} for engine in (a, b))
+    if wants_a != wants_b:
+        raise InputError(
+            f"{a.label} takes {wants_a} and {b.label} takes {wants_b}: "
+            "only models with the same inputs can be compared; rename or cast the inputs of one of them"
+        )

@@ -1,0 +1,65 @@
+"""Bring a model from any exporter into one form: no functions, no constant nodes, constants folded, shapes inferred."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+from onnx_ir.passes import common
+from onnxscript import optimizer
+
+FOLD_LIMIT = 1 << 28
+"""Largest constant, in elements, that folding may read or make."""
+
+FOLDING_ROUNDS = 4
+"""Folding a shape may let the next inference know more; more rounds than this have never changed anything."""
+
+EARLIEST_OPSET = 9
+INITIALISERS_NEED_NO_INPUT = 4
+"""The first IR version in which an initialiser need not also be a graph input."""
+
+
+class Normalise(ir.passes.InPlacePass):
+    """Local functions inlined, constants lifted to initialisers and folded, dead nodes removed, shapes inferred."""
+
+    def requires(self, model: ir.Model) -> None:
+        version = model.opset_imports.get("", model.opset_imports.get("ai.onnx"))
+        if version is not None and version < EARLIEST_OPSET:
+            raise ir.passes.PreconditionError(
+                f"opset {version} is older than {EARLIEST_OPSET}; convert it first with onnx.version_converter"
+            )
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        if model.ir_version < INITIALISERS_NEED_NO_INPUT:
+            model.ir_version = INITIALISERS_NEED_NO_INPUT
+        common.InlinePass()(model)
+        common.RemoveInitializersFromInputsPass()(model)
+        for _ in range(FOLDING_ROUNDS):
+            common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+            _infer(model)
+            folded = optimizer.fold_constants_ir(
+                model,
+                onnx_shape_inference=True,
+                input_size_limit=FOLD_LIMIT,
+                output_size_limit=FOLD_LIMIT,
+                should_fold=_should_fold,
+            )
+            common.RemoveUnusedNodesPass()(model)
+            if not folded.modified:
+                break
+        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+        common.TopologicalSortPass()(model)
+        common.NameFixPass()(model)
+        _infer(model)
+        return ir.passes.PassResult(model, modified=True)
+
+    def ensures(self, model: ir.Model) -> None:
+        if any(node.op_type == "Constant" and not node.domain for node in model.graph):
+            raise ir.passes.PostconditionError("a constant is left as a node")
+
+
+def _infer(model: ir.Model) -> None:
+    common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(model)
+
+
+def _should_fold(node: ir.Node) -> bool | None:
+    """Shape arithmetic folds even where it makes a tensor (``ConstantOfShape``); the rest is the folder's own choice."""
+    return True if node.op_type == "ConstantOfShape" else None

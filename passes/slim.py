@@ -1,0 +1,38 @@
+"""Remove the components that a plan drops: every weight sliced, every stale parameter rewritten."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+from onnx_ir.passes import common
+
+from modhifi_graph.axes.coupling import couple
+from modhifi_graph.axes.groups import find_groups
+from modhifi_graph.dialects.onnx import lift
+from modhifi_graph.dialects.onnx_lowering import Lowering
+from modhifi_graph.plan import Plan
+
+
+class Slim(ir.passes.InPlacePass):
+    """Slice the graph down to what ``plan`` keeps. The model must be normalised, and the plan made for it."""
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__()
+        self.plan = plan
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        self._interface = _interface(model)
+        lifted = lift(model)
+        coupling = couple(lifted.graph)
+        keep = self.plan.resolve(find_groups(coupling))
+        Lowering(lifted, coupling, keep).run()
+        common.RemoveUnusedNodesPass()(model)
+        common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(model)
+        return ir.passes.PassResult(model, modified=bool(keep))
+
+    def ensures(self, model: ir.Model) -> None:
+        if _interface(model) != self._interface:
+            raise ir.passes.PostconditionError("slimming changed the graph's inputs or outputs")
+
+
+def _interface(model: ir.Model) -> list[tuple[str | None, str, str]]:
+    return [(v.name, str(v.type), str(v.shape)) for v in (*model.graph.inputs, *model.graph.outputs)]
