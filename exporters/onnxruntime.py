@@ -14,13 +14,14 @@ import onnx
 from numpy.typing import NDArray
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
-from modhifi_graph.calibration import InputSpec
 from modhifi_graph.errors import InputError
 from modhifi_graph.files import atomic_write
+from modhifi_graph.interface import InputSpec
 
 CPU = "CPUExecutionProvider"
 IN_MEMORY = "<model in memory>"
-ERRORS_ONLY = 3
+# Failures are raised as exceptions, which say the same as the log would.
+FATAL_ONLY = 4
 # onnxruntime names element types as C++ does; numpy has its own names for these, and the same one for the integers.
 NUMPY_NAMES = {"float": "float32", "double": "float64", "string": "object"}
 
@@ -105,7 +106,7 @@ class Engine:
                 f"{label}: provider {provider} is not in this onnxruntime; available: {', '.join(present)}"
             )
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = ERRORS_ONLY
+        options.log_severity_level = FATAL_ONLY
         options.intra_op_num_threads = threads
         # Idle workers of one engine otherwise spin for a while on the cores that another one is being timed on.
         options.add_session_config_entry("session.force_spinning_stop", "1")

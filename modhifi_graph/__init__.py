@@ -1,1 +1,72 @@
-"""modhifi-graph: a structured-pruning compiler pass over ONNX."""
+"""modhifi-graph: a structured-pruning compiler pass over ONNX.
+
+>>> import modhifi_graph
+>>> slim = modhifi_graph.optimize("model.onnx", "calib.npz", macs=0.5)  # doctest: +SKIP
+>>> slim.save("slim.onnx")                                              # doctest: +SKIP
+
+Everything here is loaded when it is first used: importing the package costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module, metadata
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from modhifi_graph.calibration import Calibration
+    from modhifi_graph.errors import InputError, ModhifiError, VerificationError
+    from modhifi_graph.images import Preprocess
+    from modhifi_graph.inspection import Inspection, inspect
+    from modhifi_graph.models import Opened, open_model
+    from modhifi_graph.optimization import Optimized, optimize
+    from modhifi_graph.plan import Plan
+    from modhifi_graph.timing import Comparison, Timing, bench
+    from modhifi_graph.verification import Verification, verify, verify_files
+
+__all__ = [
+    "Calibration",
+    "Comparison",
+    "InputError",
+    "Inspection",
+    "ModhifiError",
+    "Opened",
+    "Optimized",
+    "Plan",
+    "Preprocess",
+    "Timing",
+    "Verification",
+    "VerificationError",
+    "bench",
+    "inspect",
+    "open_model",
+    "optimize",
+    "verify",
+    "verify_files",
+]
+
+_MODULES = {
+    "calibration": ("Calibration",),
+    "errors": ("InputError", "ModhifiError", "VerificationError"),
+    "images": ("Preprocess",),
+    "inspection": ("Inspection", "inspect"),
+    "models": ("Opened", "open_model"),
+    "optimization": ("Optimized", "optimize"),
+    "plan": ("Plan",),
+    "timing": ("Comparison", "Timing", "bench"),
+    "verification": ("Verification", "verify", "verify_files"),
+}
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return metadata.version("modhifi-graph")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -13,9 +13,9 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from modhifi_graph.calibration import random_inputs
 from modhifi_graph.errors import InputError
 from modhifi_graph.exporters.onnxruntime import Engine
+from modhifi_graph.interface import inputs_that_run
 
 RESAMPLES = 2000
 
@@ -233,7 +233,7 @@ def bench(
     a, b : ModelProto or path
         The models; without `b` only A is timed.
     inputs : dict of arrays, optional
-        What to feed, by input name. Synthesised with `random_inputs` by default.
+        What to feed, by input name. Synthesised with `inputs_that_run` by default.
     seed : int, default 0
         Seed of the synthesised inputs and of the bootstrap.
     threads : int, default 0
@@ -259,7 +259,7 @@ def bench(
     second = None if b is None else Engine.compile(b, threads=threads, provider=provider)
     if second is not None:
         _check_same_interface(first, second)
-    feeds = dict(inputs) if inputs is not None else random_inputs(first.inputs, seed, batch=batch)
+    feeds = dict(inputs) if inputs is not None else inputs_that_run(first.run, first.inputs, seed, batch)
     result = compare(
         lambda: first.run(feeds), None if second is None else lambda: second.run(feeds), seconds=seconds, seed=seed
     )

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import numpy as np
 import onnx_ir as ir
+from onnx_ir.passes import common
 
 from modhifi_graph.axes.coupling import couple
 from modhifi_graph.axes.groups import Contraction, find_groups
-from modhifi_graph.axes.layout import kept, leaves
+from modhifi_graph.axes.layout import Layout, kept, leaves
 from modhifi_graph.dialects.onnx import Lifted, lift
-from modhifi_graph.dialects.onnx_lowering import new_initialiser
+from modhifi_graph.dialects.onnx_constants import new_initialiser
+from modhifi_graph.graph import Value
 from modhifi_graph.plan import Plan
 
 
 class Mask(ir.passes.InPlacePass):
-    """Zero every dropped component at each contraction that consumes it; shapes and node count of weights are unchanged.
+    """Zero every dropped component at each contraction that consumes it; no weight changes its shape.
 
-    Where the other operand is a weight its rows are zeroed, otherwise the operand is multiplied by a 0/1 mask.
+    Where the other operand is a weight its rows are zeroed, otherwise the operand is multiplied by a mask of 0 and 1.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -36,36 +35,43 @@ class Mask(ir.passes.InPlacePass):
             if not dropped:
                 continue
             if contraction.weighted:
-                node = lifted.nodes[contraction.op]
-                value = contraction.op.inputs[contraction.other]
-                assert value is not None
-                array = weights.setdefault((node, contraction.other), value.array().copy())
-                positions = kept(contraction.other_layout, dropped)
-                array *= _mask(array.shape, contraction.other_axis, positions, array.dtype)
+                node, weight = lifted.nodes[contraction.op], _operand(contraction, contraction.other)
+                array = weights.setdefault((node, contraction.other), weight.array().copy())
+                array *= _mask(contraction.other_layout, dropped, contraction.other_axis, array.ndim).astype(
+                    array.dtype
+                )
             else:
-                _mask_operand(lifted, contraction, kept(contraction.axis_layout, dropped))
+                _mask_operand(lifted, contraction, dropped)
         for (node, slot), array in weights.items():
-            node.replace_input_with(slot, new_initialiser(model, array, f"{node.inputs[slot].name}_masked"))
+            old = node.inputs[slot]
+            assert old is not None
+            node.replace_input_with(slot, new_initialiser(model, array, f"{old.name}_masked"))
+        common.NameFixPass()(model)
         return ir.passes.PassResult(model, modified=bool(keep))
 
 
-def _mask(shape: Sequence[int], axis: int, positions: np.ndarray, dtype: Any) -> np.ndarray:
-    """Ones at ``positions`` of ``axis``, zeros elsewhere, shaped to broadcast against ``shape``."""
-    mask = np.zeros(shape[axis], dtype)
-    mask[positions] = 1
-    return mask.reshape([-1 if i == axis else 1 for i in range(len(shape))])
+def _operand(contraction: Contraction, slot: int) -> Value:
+    value = contraction.op.inputs[slot]
+    assert value is not None, "a contraction has both its operands"
+    return value
 
 
-def _mask_operand(lifted: Lifted, contraction: Contraction, positions: np.ndarray) -> None:
-    node = lifted.nodes[contraction.op]
-    operand, value = node.inputs[contraction.slot], contraction.op.inputs[contraction.slot]
-    assert operand is not None and value is not None and value.shape is not None
-    sizes = [dim if isinstance(dim, int) else 0 for dim in value.shape]
-    constant = new_initialiser(
-        lifted.model, _mask(sizes, contraction.axis, positions, value.dtype), f"{node.name}_mask"
-    )
-    masked = ir.node("Mul", [operand, constant], name=f"{node.name}_masked")
-    masked.outputs[0].name = f"{node.name}_masked"
+def _mask(layout: Layout, keep: dict[Layout, np.ndarray], axis: int, rank: int) -> np.ndarray:
+    """Ones where components of an axis stay and zeros elsewhere, shaped to broadcast along it."""
+    assert layout.size is not None, "an axis contracted at a length known only at run time is pinned"
+    mask = np.zeros(layout.size)
+    mask[kept(layout, keep)] = 1
+    return mask.reshape([-1 if i == axis else 1 for i in range(rank)])
+
+
+def _mask_operand(lifted: Lifted, contraction: Contraction, keep: dict[Layout, np.ndarray]) -> None:
+    node, value = lifted.nodes[contraction.op], _operand(contraction, contraction.slot)
+    operand, dtype = node.inputs[contraction.slot], value.dtype or _operand(contraction, contraction.other).dtype
+    assert operand is not None
+    mask = _mask(contraction.axis_layout, keep, contraction.axis, value.rank or 0).astype(dtype or np.float32)
+    name = f"{node.name or node.op_type}_masked"
+    masked = ir.node("Mul", [operand, new_initialiser(lifted.model, mask, f"{name}_by")], name=name)
+    masked.outputs[0].name = name
     masked.outputs[0].shape, masked.outputs[0].type = operand.shape, operand.type
     node.prepend(masked)
     node.replace_input_with(contraction.slot, masked.outputs[0])

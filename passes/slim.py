@@ -7,7 +7,7 @@ from onnx_ir.passes import common
 
 from modhifi_graph.axes.coupling import couple
 from modhifi_graph.axes.groups import find_groups
-from modhifi_graph.dialects.onnx import lift
+from modhifi_graph.dialects.onnx import interface, lift
 from modhifi_graph.dialects.onnx_lowering import Lowering
 from modhifi_graph.plan import Plan
 
@@ -20,19 +20,16 @@ class Slim(ir.passes.InPlacePass):
         self.plan = plan
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        self._interface = _interface(model)
+        self._interface = interface(model)
         lifted = lift(model)
         coupling = couple(lifted.graph)
         keep = self.plan.resolve(find_groups(coupling))
         Lowering(lifted, coupling, keep).run()
         common.RemoveUnusedNodesPass()(model)
+        common.NameFixPass()(model)
         common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(model)
         return ir.passes.PassResult(model, modified=bool(keep))
 
     def ensures(self, model: ir.Model) -> None:
-        if _interface(model) != self._interface:
+        if interface(model) != self._interface:
             raise ir.passes.PostconditionError("slimming changed the graph's inputs or outputs")
-
-
-def _interface(model: ir.Model) -> list[tuple[str | None, str, str]]:
-    return [(v.name, str(v.type), str(v.shape)) for v in (*model.graph.inputs, *model.graph.outputs)]

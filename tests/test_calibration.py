@@ -12,8 +12,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from modhifi_graph.calibration import Calibration, InputSpec, Preprocess, load, random_inputs, specs_of
+from modhifi_graph.calibration import Calibration, load
 from modhifi_graph.errors import InputError
+from modhifi_graph.images import Preprocess
+from modhifi_graph.interface import InputSpec, random_inputs, specs_of
 
 Dim = int | str | None
 

@@ -6,9 +6,10 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from modhifi_graph.axes.layout import Clash, Layout, leaf, product, unify
+from modhifi_graph.axes.layout import Layout, leaf, product
 from modhifi_graph.axes.notation import Axis, Operand, Run, Spec, parse
 from modhifi_graph.axes.rules import Rule, Unknown
+from modhifi_graph.axes.unify import Clash, unify
 from modhifi_graph.graph import Op
 
 Axes = Sequence[Layout] | None
@@ -31,7 +32,11 @@ def bind(rule: Rule, op: Op, inputs: Sequence[Axes], outputs: Sequence[Axes], pi
     """Unify the axes of ``op`` as ``rule`` says. Raises :class:`Unknown` where the rule does not fit the op."""
     spec = parse(rule.spec(op) if callable(rule.spec) else rule.spec)
     binding = Binding(spec)
-    operands = [*_match(spec.inputs, inputs, "input"), *_match(spec.outputs, outputs, "output")]
+    # An output without a name is left out.
+    named = [pattern if value.name else None for pattern, value in zip(spec.outputs, op.outputs, strict=False)]
+    if len(spec.outputs) < len(op.outputs):
+        raise Unknown(f"it has {len(op.outputs)} outputs where {len(spec.outputs)} were expected")
+    operands = [*_match(spec.inputs, inputs, "input"), *_match(named, outputs, "output")]
     sizes = dict(rule.sizes(op))
     for terms, axes in operands:
         _solve(terms, axes, sizes)
@@ -97,7 +102,7 @@ def _unify_operand(binding: Binding, pattern: Operand, axes: list[Layout], pin: 
         for name in term.names:
             if name not in binding.factors:
                 binding.factors[name] = leaf(None)
-            if name.isdigit():
+            if name.isdigit() and name != "1":
                 pin(binding.factors[name], "a fixed number of parts")
         unify_or_pin(product(binding.factors[name] for name in term.names), axis, pin)
     if run is None:
@@ -107,8 +112,17 @@ def _unify_operand(binding: Binding, pattern: Operand, axes: list[Layout], pin: 
     if len(members) > len(reference):
         raise Unknown("an input has more axes than the output")
     for mine, theirs in zip(reversed(members), reversed(reference), strict=False):
-        if mine.size != 1 and theirs.size != 1:
-            unify_or_pin(mine, theirs, pin)
+        broadcast(mine, theirs, pin)
+
+
+def broadcast(mine: Layout, theirs: Layout, pin: Pin) -> None:
+    """Unify two axes of which one may have length one; where that is not known, what it may stretch to stays whole."""
+    if mine.size == 1 or theirs.size == 1:
+        return
+    if (mine.size is None) != (theirs.size is None):
+        for layout in (mine, theirs):
+            pin(layout, "broadcast against a length known only at run time")
+    unify_or_pin(mine, theirs, pin)
 
 
 def unify_or_pin(a: Layout, b: Layout, pin: Pin) -> None:
@@ -118,3 +132,18 @@ def unify_or_pin(a: Layout, b: Layout, pin: Pin) -> None:
     except Clash as clash:
         pin(a, str(clash))
         pin(b, str(clash))
+
+
+def unify_pairs(left: Sequence[Layout], right: Sequence[Layout], pin: Pin) -> None:
+    """Unify the axes of two operands that must have the same shape."""
+    if len(left) != len(right):
+        raise Unknown(f"{len(left)} axes do not fit {len(right)}")
+    for a, b in zip(left, right, strict=True):
+        unify_or_pin(a, b, pin)
+
+
+def known(axes: Axes) -> list[Layout]:
+    """The axes of an operand whose rank must be known."""
+    if axes is None:
+        raise Unknown("a rank is not known")
+    return list(axes)

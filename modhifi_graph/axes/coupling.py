@@ -1,7 +1,8 @@
 """Coupling: the rules of every op applied to one graph, so that axes which must agree share their layout.
 
-Constants do not couple. Exporters share one zero bias or one mask among many layers; two ops that read the same constant are
-not tied by it, so every use of a constant has axes of its own, and lowering gives it an array of its own where they differ.
+Constants do not couple. Exporters share one zero bias or one mask among many layers; two ops that read the same constant
+are not tied by it, so every use of a constant has axes of its own, and lowering gives it an array of its own where they
+differ.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from modhifi_graph.axes.binding import Axes, Binding, bind
 from modhifi_graph.axes.layout import Layout, leaf, leaves
 from modhifi_graph.axes.movement import MOVEMENT
 from modhifi_graph.axes.rules import RULES, Rule, Unknown
-from modhifi_graph.axes.shapes import lengths_read
+from modhifi_graph.axes.shapes import TARGETS, lengths_read, unwritable
 from modhifi_graph.graph import Graph, Op, Value
 
 GRAPH_INPUT = "the graph's input"
@@ -86,14 +87,28 @@ def couple(graph: Graph) -> Coupling:
         _apply(coupling, op)
     for value in graph.outputs:
         coupling.pin_all(coupling.axes(value), Pinned(f"{GRAPH_OUTPUT} {value.name!r}"))
-    for (value, axis), op in lengths_read(graph):
+    _pin_lengths(coupling)
+    return coupling
+
+
+def _pin_lengths(coupling: Coupling) -> None:
+    """Pin what is read at run time, what is known only at run time, and what no target shape could say."""
+    for (value, axis), op in lengths_read(coupling.graph):
         axes = coupling.axes(value)
         coupling.pin_all(axes[axis : axis + 1] if axes else None, Pinned("its length is read at run time", op))
-    for value in graph.values():
-        axes = None if value.is_constant else coupling.axes(value)
-        dynamic = [factor for axis in axes or () for factor in leaves(axis) if factor.size is None]
-        coupling.pin_all(dynamic, Pinned("its length is known only at run time"))
-    return coupling
+    open_axes = [
+        axis
+        for value in coupling.graph.values()
+        if not value.is_constant
+        for axis in coupling.axes(value) or ()
+        if axis.size is None
+    ]
+    dynamic = {factor: None for axis in open_axes for factor in leaves(axis) if factor.size is None}
+    coupling.pin_all(list(dynamic), Pinned("its length is known only at run time"))
+    for op in coupling.graph.ops:
+        if op.kind in TARGETS and not op.domain:
+            mixed = unwritable(op, coupling.operands(op), coupling.axes(op.outputs[0]) or ())
+            coupling.pin_all(list(mixed), Pinned("nested in a length computed at run time", op))
 
 
 def _apply(coupling: Coupling, op: Op) -> None:
@@ -108,9 +123,10 @@ def _apply(coupling: Coupling, op: Op) -> None:
             coupling.bindings[op] = bind(rule, op, inputs, outputs, pin)
         else:
             MOVEMENT[op.kind](op, inputs, outputs, pin)
-    except Unknown as unknown:
+    except (Unknown, KeyError, IndexError, ValueError) as error:
+        reason = str(error) if isinstance(error, Unknown) else f"it is not as the standard has it: {error}"
         for axes in [*inputs, *outputs]:
-            coupling.pin_all(axes, Pinned(str(unknown), op))
+            coupling.pin_all(axes, Pinned(reason, op))
     for value in op.captured:
         coupling.pin_all(coupling.axes(value), Pinned("read by a subgraph", op))
 

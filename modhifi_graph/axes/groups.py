@@ -1,12 +1,13 @@
-"""Groups: the factors that can be pruned. Some weight produces them, some contraction consumes them, nothing pins them."""
+"""Groups: the factors that can be pruned. A weight produces them, a contraction consumes them, and nothing pins them."""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from modhifi_graph.axes.coupling import Coupling, Pinned
-from modhifi_graph.axes.layout import Layout, leaves
+from modhifi_graph.axes.layout import Layout, leaves, nested_twice
 from modhifi_graph.axes.notation import Run
 from modhifi_graph.graph import Op, Value
 
@@ -26,9 +27,9 @@ class Use:
 class Contraction:
     """A sum of products over a factor: where components are consumed.
 
-    ``slot`` and ``other`` are the inputs that are contracted; ``axis`` and ``other_axis`` the axes of theirs that hold the
-    contracted ``layout`` (and, in a grouped convolution, the group number outside it). ``weighted`` says that ``other`` is
-    a constant; otherwise two activations meet.
+    ``slot`` and ``other`` are the inputs that are contracted; ``axis`` and ``other_axis`` the axes of theirs that hold
+    the contracted ``layout`` (and, in a grouped convolution, the group number outside it). ``weighted`` says that
+    ``other`` is a constant; otherwise two activations meet.
     """
 
     op: Op
@@ -100,8 +101,8 @@ def find_groups(coupling: Coupling) -> Groups:
     for contraction in contractions:
         for factor in dict.fromkeys(leaves(contraction.layout)):
             consumed[factor].append(contraction)
-    reasons = _reasons(coupling)
-    names = _names(produced)
+    reasons = _reasons([*coupling.pins, *_uncountable(contractions)])
+    names, kinds = _names(produced), _attention(coupling)
     groups, pinned = [], []
     for factor, uses in produced.items():
         if factor not in consumed or factor.size == 1:
@@ -110,7 +111,8 @@ def find_groups(coupling: Coupling) -> Groups:
             pinned.append(PinnedFactor(names[factor], factor, factor.size, reasons[factor]))
             continue
         assert factor.size is not None
-        kind = _kind(coupling, factor, {u.op for u in uses} | {c.op for c in consumed[factor]})
+        ops = {use.op for use in uses} | {contraction.op for contraction in consumed[factor]}
+        kind = kinds.get(factor) or ("hidden" if all(op.kind in ("MatMul", "Gemm") for op in ops) else "channels")
         groups.append(Group(names[factor], factor, factor.size, kind, tuple(uses), tuple(consumed[factor])))
     return Groups(coupling, tuple(groups), tuple(pinned), tuple(contractions), reasons)
 
@@ -155,7 +157,8 @@ def _axis_of(coupling: Coupling, op: Op, slot: int, name: str) -> int:
     """Which axis of an input the factor ``name`` is in."""
     terms = coupling.bindings[op].spec.inputs[slot] or ()
     value = op.inputs[slot]
-    assert value is not None and value.shape is not None
+    assert value is not None
+    assert value.shape is not None
     position = next(i for i, term in enumerate(terms) if not isinstance(term, Run) and name in term.names)
     runs_before = any(isinstance(term, Run) for term in terms[:position])
     return position + (len(value.shape) - len(terms) if runs_before else 0)
@@ -187,9 +190,19 @@ def _produced(coupling: Coupling, op: Op) -> list[Use]:
     return uses
 
 
-def _reasons(coupling: Coupling) -> dict[Layout, tuple[Pinned, ...]]:
+def _uncountable(contractions: list[Contraction]) -> Iterator[tuple[Layout, Pinned]]:
+    """Contracted axes on which a component has no fixed set of positions."""
+    for contraction in contractions:
+        axis = contraction.axis_layout
+        if axis.size is None:
+            yield axis, Pinned("contracted with a length known only at run time", contraction.op)
+        for factor in nested_twice(axis):
+            yield factor, Pinned("nested in itself", contraction.op)
+
+
+def _reasons(pins: Iterable[tuple[Layout, Pinned]]) -> dict[Layout, tuple[Pinned, ...]]:
     found: dict[Layout, dict[str, Pinned]] = defaultdict(dict)
-    for layout, why in coupling.pins:
+    for layout, why in pins:
         for factor in leaves(layout):
             found[factor].setdefault(str(why), why)
     return {factor: tuple(reasons.values()) for factor, reasons in found.items()}
@@ -211,13 +224,15 @@ def _names(produced: dict[Layout, list[Use]]) -> dict[Layout, str]:
     return names
 
 
-def _kind(coupling: Coupling, factor: Layout, ops: set[Op]) -> str:
-    """What people call such a group."""
+def _attention(coupling: Coupling) -> dict[Layout, str]:
+    """What people call the factors on which two activations meet: those that both have and keep are heads."""
+    kinds: dict[Layout, str] = {}
     for op, binding in coupling.bindings.items():
-        if op.kind not in ("MatMul", "Einsum") or any(v is None or v.is_constant for v in op.inputs):
+        if op.kind not in ("MatMul", "Einsum") or any(value is None or value.is_constant for value in op.inputs):
             continue
-        if any(factor in set(leaves(axis)) for run in binding.runs.values() for axis in run):
-            return "heads"
-        if any(factor in set(leaves(axis)) for axis in binding.factors.values()):
-            return "head dims"
-    return "hidden" if all(op.kind in ("MatMul", "Gemm") for op in ops) else "channels"
+        everywhere = frozenset.intersection(*map(binding.spec.names, (*binding.spec.inputs, *binding.spec.outputs)))
+        named = [(name, [axis]) for name, axis in binding.factors.items()] + list(binding.runs.items())
+        for name, axes in sorted(named, key=lambda pair: pair[0] not in everywhere):
+            for factor in (factor for axis in axes for factor in leaves(axis)):
+                kinds.setdefault(factor, "heads" if name in everywhere else "head dims")
+    return kinds

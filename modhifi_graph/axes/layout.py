@@ -1,4 +1,4 @@
-"""The axis algebra: what an axis of a tensor is made of, and what it means for two axes to be the same.
+"""The axis algebra: what an axis of a tensor is made of.
 
 An axis has a *layout*, a tree over *factors*:
 
@@ -6,11 +6,8 @@ An axis has a *layout*, a tree over *factors*:
 - a **product** ``(h d)`` is row-major nesting, outermost factor first: 768 = (12 64);
 - a **sum** ``[a + b]`` is concatenation: 2304 = [q + k + v].
 
-:func:`unify` makes two layouts equal, as a type checker unifies terms (Robinson, 1965): a leaf becomes whatever it meets,
-everywhere it appears; sums are cut at each other's boundaries; products are aligned from the innermost factor. Where there
-is no common refinement :class:`Clash` says why, and the caller pins both sides.
-
-The empty product is the axis of length one. A ``size`` of None is a length known only at run time.
+The empty product is the axis of length one. A ``size`` of None is a length known only at run time. What it means for
+two axes to be the same is in :mod:`modhifi_graph.axes.unify`.
 """
 
 from __future__ import annotations
@@ -26,10 +23,6 @@ class Kind(Enum):
     LEAF = "leaf"
     PRODUCT = "product"
     SUM = "sum"
-
-
-class Clash(Exception):
-    """Two layouts have no common refinement."""
 
 
 class Layout:
@@ -51,7 +44,7 @@ class Layout:
     def size(self) -> int | None:
         """Number of positions, or None while some factor's length is unknown (it may become known later)."""
         if self._size is None and (self.forward or self.parts):
-            self._size = self.forward.size if self.forward else _extent(self.kind, self.parts)
+            self._size = self.forward.size if self.forward else extent(self.kind, self.parts)
         return self._size
 
     def __repr__(self) -> str:
@@ -65,21 +58,22 @@ def leaf(size: int | None) -> Layout:
 
 def product(parts: Iterable[Layout]) -> Layout:
     """Row-major nesting, outermost first. Nested products flatten, units vanish, a single factor is itself."""
-    flat = tuple(_factors(parts))
+    flat = tuple(factors(parts))
     if len(flat) == 1:
         return flat[0]
-    return Layout(Kind.PRODUCT, _extent(Kind.PRODUCT, flat), flat)
+    return Layout(Kind.PRODUCT, extent(Kind.PRODUCT, flat), flat)
 
 
 def concatenation(parts: Iterable[Layout]) -> Layout:
     """Concatenation, first part first. Nested sums flatten, empty parts vanish, a single part is itself."""
-    flat = tuple(part for part in _terms(parts) if part.size != 0)
+    flat = tuple(part for part in terms(parts) if part.size != 0)
     if len(flat) == 1:
         return flat[0]
-    return Layout(Kind.SUM, _extent(Kind.SUM, flat), flat)
+    return Layout(Kind.SUM, extent(Kind.SUM, flat), flat)
 
 
-def _extent(kind: Kind, parts: Sequence[Layout]) -> int | None:
+def extent(kind: Kind, parts: Sequence[Layout]) -> int | None:
+    """The size of a product or sum of ``parts``; None while one of theirs is unknown."""
     sizes = [part.size for part in parts]
     known = [size for size in sizes if size is not None]
     if len(known) < len(sizes):
@@ -87,18 +81,20 @@ def _extent(kind: Kind, parts: Sequence[Layout]) -> int | None:
     return math.prod(known) if kind is Kind.PRODUCT else sum(known)
 
 
-def _factors(parts: Iterable[Layout]) -> Iterator[Layout]:
+def factors(parts: Iterable[Layout]) -> Iterator[Layout]:
+    """The factors of the product of ``parts``, with nested products flattened."""
     for part in map(find, parts):
         if part.kind is Kind.PRODUCT:
-            yield from _factors(part.parts)
+            yield from factors(part.parts)
         else:
             yield part
 
 
-def _terms(parts: Iterable[Layout]) -> Iterator[Layout]:
+def terms(parts: Iterable[Layout]) -> Iterator[Layout]:
+    """The parts of the concatenation of ``parts``, with nested sums flattened."""
     for part in map(find, parts):
         if part.kind is Kind.SUM:
-            yield from _terms(part.parts)
+            yield from terms(part.parts)
         else:
             yield part
 
@@ -124,197 +120,43 @@ def leaves(layout: Layout) -> Iterator[Layout]:
             stack.extend(reversed(node.parts))
 
 
-def unify(a: Layout, b: Layout) -> None:
-    """Make ``a`` and ``b`` the same layout; raises :class:`Clash` where they cannot be."""
-    a, b = find(a), find(b)
-    if a is b:
-        return
-    if a.size is not None and b.size is not None and a.size != b.size:
-        raise Clash(f"lengths {a.size} and {b.size} differ")
-    if a.size is None and b.size is not None:
-        a = _resolve(a, b.size)
-    elif b.size is None and a.size is not None:
-        b = _resolve(b, a.size)
-    if a.kind is Kind.LEAF:
-        _become(a, b)
-    elif b.kind is Kind.LEAF:
-        _become(b, a)
-    elif a.kind is Kind.SUM or b.kind is Kind.SUM:
-        _unify_sums(a, b)
-    else:
-        _unify_products(a, b)
-
-
-def _resolve(layout: Layout, size: int) -> Layout:
-    """Learn the one unknown length in ``layout`` from its whole ``size``; :class:`Clash` where several are unknown."""
+def nested_twice(layout: Layout) -> set[Layout]:
+    """Leaves that occur in two factors of one product (``(c c)``, an outer product): no position has one component."""
     layout = find(layout)
-    if layout.kind is Kind.LEAF:
-        layout.forward = leaf(size)
-        return layout.forward
-    unknown = [part for part in layout.parts if part.size is None]
-    known = _extent(layout.kind, [part for part in layout.parts if part.size is not None])
-    assert known is not None
-    rest, remainder = divmod(size, known) if layout.kind is Kind.PRODUCT else (size - known, 0)
-    if len(unknown) != 1 or remainder or rest < 1:
-        raise Clash("a nested length is known only at run time")
-    _resolve(unknown[0], rest)
-    return find(product([layout]) if layout.kind is Kind.PRODUCT else concatenation([layout]))
-
-
-def _become(a: Layout, b: Layout) -> None:
-    if any(a is other for other in leaves(b)):
-        raise Clash("a factor would have to contain itself")
-    a.forward = b
-
-
-def _unify_sums(a: Layout, b: Layout) -> None:
-    left, right = list(_terms([a])), list(_terms([b]))
-    while left and right:
-        x, y = find(left.pop(0)), find(right.pop(0))
-        if x.size is None or y.size is None:
-            raise Clash("a concatenated length is known only at run time")
-        if x.size > y.size:
-            x, rest = cut(x, y.size)
-            left.insert(0, rest)
-        elif y.size > x.size:
-            y, rest = cut(y, x.size)
-            right.insert(0, rest)
-        unify(x, y)
-
-
-def cut(layout: Layout, at: int) -> tuple[Layout, Layout]:
-    """The first ``at`` positions and the others, refining factors so that both are layouts (0 < at < size)."""
-    layout = find(layout)
-    if layout.size is None or not 0 < at < layout.size:
-        raise Clash(f"cannot cut an axis of length {layout.size} at {at}")
-    if layout.kind is Kind.LEAF:
-        first, second = leaf(at), leaf(layout.size - at)
-        layout.forward = concatenation([first, second])
-        return first, second
-    if layout.kind is Kind.SUM:
-        return _cut_sum(layout, at)
-    outer, inner = layout.parts[0], product(layout.parts[1:])
-    assert inner.size is not None
-    whole, inside = divmod(at, inner.size)
-    if not inside:
-        first, second = cut(outer, whole)
-        return product([first, inner]), product([second, inner])
-    return _cut_inside_element(outer, inner, whole, inside)
-
-
-def _cut_sum(layout: Layout, at: int) -> tuple[Layout, Layout]:
-    before: list[Layout] = []
-    parts = list(layout.parts)
-    while parts:
-        part = find(parts.pop(0))
-        assert part.size is not None
-        if at < part.size:
-            if at:
-                first, part = cut(part, at)
-                before.append(first)
-            return concatenation(before), concatenation([part, *parts])
-        before.append(part)
-        at -= part.size
-    raise AssertionError("a cut lies inside its axis")
-
-
-def _cut_inside_element(outer: Layout, inner: Layout, whole: int, inside: int) -> tuple[Layout, Layout]:
-    """Cut ``(outer inner)`` within its element number ``whole``: that element is split off and cut by itself."""
-    first, second = cut(inner, inside)
-    assert outer.size is not None
-    before, rest = cut(outer, whole) if whole else (None, outer)
-    _, after = cut(rest, 1) if outer.size - whole > 1 else (rest, None)
-    left = ([product([before, inner])] if before is not None else []) + [first]
-    right = [second] + ([product([after, inner])] if after is not None else [])
-    return concatenation(left), concatenation(right)
-
-
-def _unify_products(a: Layout, b: Layout) -> None:
-    """Align from the innermost factor, from the outermost where a length is unknown; one factor may be all that is left."""
-    left, right = list(_factors([a])), list(_factors([b]))
-    while left and right:
-        if left[-1].size is not None and right[-1].size is not None:
-            _align_inner(left, right, a, b)
-        elif left[0] is right[0] or (left[0].size == right[0].size and left[0].size is not None):
-            unify(left.pop(0), right.pop(0))
-        elif len(left) == 1 or len(right) == 1:
-            unify(product(left), product(right))
-            return
-        else:
-            raise Clash("a nested length is known only at run time")
-        left, right = list(_factors(left)), list(_factors(right))
-    if any(rest.size != 1 for rest in left + right):
-        raise Clash(f"{render(a)} and {render(b)} nest differently")
-
-
-def _align_inner(left: list[Layout], right: list[Layout], a: Layout, b: Layout) -> None:
-    x, y = left.pop(), right.pop()
-    assert x.size is not None and y.size is not None
-    if max(x.size, y.size) % min(x.size, y.size):
-        raise Clash(f"{render(a)} and {render(b)} nest differently")
-    if x.size > y.size:
-        rest, x = split_inner(x, y.size)
-        left.append(rest)
-    elif y.size > x.size:
-        rest, y = split_inner(y, x.size)
-        right.append(rest)
-    unify(x, y)
-
-
-def split_inner(layout: Layout, size: int) -> tuple[Layout, Layout]:
-    """Write ``layout`` as ``(rest inner)`` with an inner factor of ``size`` positions."""
-    layout = find(layout)
-    if layout.size is None or layout.size % size:
-        raise Clash(f"an axis of length {layout.size} has no inner factor of {size}")
-    if layout.size == size:
-        return product(()), layout
-    if layout.kind is Kind.LEAF:
-        rest, inner = leaf(layout.size // size), leaf(size)
-        layout.forward = product([rest, inner])
-        return rest, inner
-    if layout.kind is Kind.SUM:
-        return _split_sum(layout, size)
-    *outer, last = layout.parts
-    last = find(last)
-    assert last.size is not None
-    if size % last.size == 0:
-        rest, inner = split_inner(product(outer), size // last.size)
-        return rest, product([inner, last])
-    rest, inner = split_inner(last, size)
-    return product([*outer, rest]), inner
-
-
-def _split_sum(layout: Layout, size: int) -> tuple[Layout, Layout]:
-    rests, inners = zip(*(split_inner(part, size) for part in layout.parts), strict=True)
-    for inner in inners[1:]:
-        unify(inners[0], inner)
-    return concatenation(rests), inners[0]
+    found: set[Layout] = set()
+    seen: set[Layout] = set()
+    for part in layout.parts:
+        found |= nested_twice(part)
+        inside = set(leaves(part)) if layout.kind is Kind.PRODUCT else set()
+        found |= inside & seen
+        seen |= inside
+    return found
 
 
 def kept(layout: Layout, keep: Mapping[Layout, np.ndarray]) -> np.ndarray:
     """The positions of an axis that survive, in order.
 
-    ``keep`` maps a leaf to the sorted positions of it that stay; a leaf it does not name stays whole.
+    ``keep`` maps a leaf to the positions of it that stay, in the order they are to have; a leaf it does not name stays
+    whole. ValueError where the axis has a length known only at run time.
     """
     layout = find(layout)
+    if layout.size is None:
+        raise ValueError(f"{render(layout)} has a length known only at run time")
     if layout.kind is Kind.LEAF:
-        return keep[layout] if layout in keep else np.arange(layout.size or 0)
+        return keep[layout] if layout in keep else np.arange(layout.size)
     if layout.kind is Kind.SUM:
-        start, pieces = 0, []
-        for part in layout.parts:
-            pieces.append(start + kept(part, keep))
-            start += find(part).size or 0
-        return np.concatenate(pieces)
+        starts = np.cumsum([0, *(part.size or 0 for part in layout.parts)])
+        return np.concatenate([start + kept(part, keep) for start, part in zip(starts, layout.parts, strict=False)])
     positions = np.zeros(1, dtype=np.int64)
     for part in layout.parts:
-        positions = (positions[:, None] * (find(part).size or 0) + kept(part, keep)).ravel()
+        positions = (positions[:, None] * (part.size or 0) + kept(part, keep)).ravel()
     return positions
 
 
 def owners(layout: Layout, factor: Layout) -> np.ndarray:
     """For each position of an axis, the position within ``factor`` it belongs to, or -1 where it belongs to none.
 
-    A factor that is nested in itself owns nothing unambiguously; layouts never nest a factor in itself.
+    A factor that is nested in itself (:func:`nested_twice`) owns nothing unambiguously, and is never a group.
     """
     layout = find(layout)
     if layout.kind is Kind.LEAF:
@@ -329,7 +171,7 @@ def owners(layout: Layout, factor: Layout) -> np.ndarray:
 
 
 def length(layout: Layout, counts: Mapping[Layout, int]) -> int | None:
-    """The length of an axis when every leaf in ``counts`` has that many positions left; None if known only at run time."""
+    """The length of an axis when every leaf in ``counts`` has that many positions left; None where that is open."""
     layout = find(layout)
     if layout.kind is Kind.LEAF:
         return counts.get(layout, layout.size)

@@ -9,49 +9,30 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-import numpy as np
-
-from modhifi_graph.axes.binding import Axes, Pin, unify_or_pin
-from modhifi_graph.axes.layout import Clash, Layout, concatenation, cut, leaf, product
-from modhifi_graph.axes.rules import Unknown
-from modhifi_graph.graph import Dim, Op
+from modhifi_graph.axes.binding import Axes, Pin, broadcast, known, unify_or_pin, unify_pairs
+from modhifi_graph.axes.layout import Layout, leaf, product
+from modhifi_graph.axes.lines import Unknown, constant
+from modhifi_graph.axes.selection import concat, gather, pad, slices, split
+from modhifi_graph.graph import Dim, Op, Value
 
 Mover = Callable[[Op, Sequence[Axes], Sequence[Axes], Pin], None]
-
-
-def known(axes: Axes) -> list[Layout]:
-    if axes is None:
-        raise Unknown("a rank is not known")
-    return list(axes)
-
-
-def constant(op: Op, attribute: str, slot: int) -> np.ndarray | None:
-    """An integer parameter, from its attribute or its input; :class:`Unknown` where it is computed at run time."""
-    try:
-        return op.parameter(attribute, slot)
-    except ValueError:
-        raise Unknown(f"its {attribute} is computed at run time") from None
-
-
-def _pairwise(left: Sequence[Layout], right: Sequence[Layout], pin: Pin) -> None:
-    for a, b in zip(left, right, strict=True):
-        unify_or_pin(a, b, pin)
 
 
 def transpose(op: Op, inputs: Sequence[Axes], outputs: Sequence[Axes], pin: Pin) -> None:
     x, y = known(inputs[0]), known(outputs[0])
     order = op.attributes.get("perm") or range(len(x))[::-1]
-    _pairwise([x[i] for i in order], y, pin)
+    unify_pairs([x[i] for i in order], y, pin)
 
 
 def reshape(op: Op, inputs: Sequence[Axes], outputs: Sequence[Axes], pin: Pin) -> None:
     """Axes that hold the same elements are products of each other: match blocks from both ends, then what is left."""
     x, y = known(inputs[0]), known(outputs[0])
-    value, result = op.input(0), op.outputs[0]
-    assert value is not None and value.shape is not None and result.shape is not None
-    head = matching_blocks(value.shape, result.shape)
+    a, b = _dims(op.input(0), x), _dims(op.outputs[0], y)
+    if 0 in (*a, *b):
+        raise Unknown("it holds no elements")
+    head = matching_blocks(a, b)
     i, j = head[-1][1] if head else (0, 0)
-    tail = matching_blocks(value.shape[i:][::-1], result.shape[j:][::-1])
+    tail = matching_blocks(a[i:][::-1], b[j:][::-1])
     m, n = (len(x) - tail[-1][1][0], len(y) - tail[-1][1][1]) if tail else (len(x), len(y))
     for (i0, j0), (i1, j1) in head:
         unify_or_pin(product(x[i0:i1]), product(y[j0:j1]), pin)
@@ -59,6 +40,12 @@ def reshape(op: Op, inputs: Sequence[Axes], outputs: Sequence[Axes], pin: Pin) -
         unify_or_pin(product(x[len(x) - i1 : len(x) - i0]), product(y[len(y) - j1 : len(y) - j0]), pin)
     if x[i:m] or y[j:n]:
         unify_or_pin(product(x[i:m]), product(y[j:n]), pin)
+
+
+def _dims(value: Value | None, axes: Sequence[Layout]) -> list[Dim]:
+    """What is known of a shape: the layouts know lengths that inference did not find, inference knows names."""
+    shape = value.shape if value is not None and value.shape is not None else [None] * len(axes)
+    return [dim if axis.size is None else axis.size for dim, axis in zip(shape, axes, strict=True)]
 
 
 def matching_blocks(a: Sequence[Dim], b: Sequence[Dim]) -> list[tuple[tuple[int, int], tuple[int, int]]]:
@@ -97,22 +84,21 @@ def squeeze(op: Op, inputs: Sequence[Axes], outputs: Sequence[Axes], pin: Pin) -
     rest = [axis for i, axis in enumerate(x) if i not in gone]
     if len(rest) != len(y):
         raise Unknown("the axes it removes are not known")
-    _pairwise(rest, y, pin)
+    unify_pairs(rest, y, pin)
 
 
 def unsqueeze(op: Op, inputs: Sequence[Axes], outputs: Sequence[Axes], pin: Pin) -> None:
     x, y = known(inputs[0]), known(outputs[0])
     axes = constant(op, "axes", 1)
     added = {int(a) % len(y) for a in (axes if axes is not None else ())}
-    _pairwise(x, [axis for i, axis in enumerate(y) if i not in added], pin)
+    unify_pairs(x, [axis for i, axis in enumerate(y) if i not in added], pin)
 
 
 def expand(op: Op, inputs: Sequence[Axes], outputs: Sequence[Axes], pin: Pin) -> None:
     """Broadcasting gives an axis of length one any length: what it becomes is a factor of its own."""
     x, y = known(inputs[0]), known(outputs[0])
     for mine, theirs in zip(reversed(x), reversed(y), strict=False):
-        if mine.size != 1:
-            unify_or_pin(mine, theirs, pin)
+        broadcast(mine, theirs, pin)
 
 
 def tile(op: Op, inputs: Sequence[Axes], outputs: Sequence[Axes], pin: Pin) -> None:
@@ -120,148 +106,64 @@ def tile(op: Op, inputs: Sequence[Axes], outputs: Sequence[Axes], pin: Pin) -> N
     repeats = constant(op, "repeats", 1)
     if repeats is None or op.opset < 6:
         raise Unknown("its repeats are not known")
+    if not len(x) == len(y) == len(repeats):
+        raise Unknown("its repeats do not fit its axes")
     for axis, result, times in zip(x, y, repeats, strict=True):
         copies = leaf(int(times))
         pin(copies, "a fixed number of repeats")
         unify_or_pin(product([copies, axis]), result, pin)
 
 
-def concat(op: Op, inputs: Sequence[Axes], outputs: Sequence[Axes], pin: Pin) -> None:
-    y = known(outputs[0])
-    where = int(op.attributes.get("axis", 1)) % len(y)
-    parts = [known(axes) for axes in inputs]
-    for axes in parts:
-        _pairwise(axes[:where] + axes[where + 1 :], y[:where] + y[where + 1 :], pin)
-    _concatenate([axes[where] for axes in parts], y[where], pin)
-
-
-def split(op: Op, inputs: Sequence[Axes], outputs: Sequence[Axes], pin: Pin) -> None:
-    x = known(inputs[0])
-    where = int(op.attributes.get("axis", 0)) % len(x)
-    parts = [known(axes) for axes in outputs]
-    for axes in parts:
-        _pairwise(axes[:where] + axes[where + 1 :], x[:where] + x[where + 1 :], pin)
-    _concatenate([axes[where] for axes in parts], x[where], pin)
-
-
-def _concatenate(parts: Sequence[Layout], whole: Layout, pin: Pin) -> None:
-    if len(parts) > 1 and any(part.size is None for part in parts):
-        for part in [*parts, whole]:
-            pin(part, "concatenated at a length known only at run time")
-    else:
-        unify_or_pin(concatenation(parts), whole, pin)
-
-
-def slices(op: Op, inputs: Sequence[Axes], outputs: Sequence[Axes], pin: Pin) -> None:
-    """A slice with step one is the middle part of a cut; any other step keeps its axis whole."""
-    x, y = known(inputs[0]), known(outputs[0])
-    starts, ends = constant(op, "starts", 1), constant(op, "ends", 2)
-    axes, steps = constant(op, "axes", 3), constant(op, "steps", 4)
-    if starts is None or ends is None:
-        raise Unknown("its bounds are not known")
-    touched = [int(a) % len(x) for a in (axes if axes is not None else range(len(starts)))]
-    _pairwise([a for i, a in enumerate(x) if i not in touched], [a for i, a in enumerate(y) if i not in touched], pin)
-    for k, axis in enumerate(touched):
-        size, step = x[axis].size, int(steps[k]) if steps is not None else 1
-        if size is None or step != 1:
-            for layout in (x[axis], y[axis]):
-                pin(layout, f"sliced in steps of {step}" if step != 1 else "sliced at a length known only at run time")
-            continue
-        start, end, _ = slice(int(starts[k]), int(ends[k])).indices(size)
-        take_range(x[axis], start, end, y[axis], pin)
-
-
-def take_range(axis: Layout, start: int, end: int, result: Layout, pin: Pin) -> None:
-    """``result`` is the positions from ``start`` to ``end`` of ``axis``."""
-    try:
-        if end < (axis.size or 0):
-            axis = cut(axis, end)[0]
-        if start > 0:
-            axis = cut(axis, start)[1]
-    except Clash as clash:
-        pin(axis, str(clash))
-        pin(result, str(clash))
-        return
-    unify_or_pin(axis, result, pin)
-
-
-def gather(op: Op, inputs: Sequence[Axes], outputs: Sequence[Axes], pin: Pin) -> None:
-    """Taking positions: one or a contiguous range is a slice, a table look-up carries the other axes."""
-    x, y = known(inputs[0]), known(outputs[0])
-    where = int(op.attributes.get("axis", 0)) % len(x)
-    index = op.input(1)
-    assert index is not None
-    if index.rank is None:
-        raise Unknown("the rank of its indices is not known")
-    _pairwise(x[:where] + x[where + 1 :], y[:where] + y[where + index.rank :], pin)
-    size = x[where].size
-    if not index.is_constant or size is None or index.rank > 1:
-        pin(x[where], "looked up by position")
-        _pairwise(known(inputs[1]), y[where : where + index.rank], pin)
-        return
-    indices = np.atleast_1d(index.array()) % size
-    if np.array_equal(indices, np.arange(indices[0], indices[0] + len(indices))):
-        result = y[where] if index.rank else leaf(1)
-        take_range(x[where], int(indices[0]), int(indices[0]) + len(indices), result, pin)
-    else:
-        for layout in [x[where], *y[where : where + index.rank]]:
-            pin(layout, "taken in another order")
-
-
-def pad(op: Op, inputs: Sequence[Axes], outputs: Sequence[Axes], pin: Pin) -> None:
-    """A padded axis is a concatenation with constant leaves at its ends."""
-    x, y = known(inputs[0]), known(outputs[0])
-    amounts = constant(op, "pads", 1)
-    axes = constant(op, "axes", 3) if op.input(3) is not None else None
-    where = [int(a) % len(x) for a in axes] if axes is not None else list(range(len(x)))
-    if amounts is None or len(amounts) != 2 * len(where):
-        raise Unknown("its amounts are not known")
-    before, after = dict.fromkeys(range(len(x)), 0), dict.fromkeys(range(len(x)), 0)
-    before.update(zip(where, map(int, amounts[: len(where)]), strict=True))
-    after.update(zip(where, map(int, amounts[len(where) :]), strict=True))
-    for i, (axis, result) in enumerate(zip(x, y, strict=True)):
-        if not before[i] and not after[i]:
-            unify_or_pin(axis, result, pin)
-        elif before[i] < 0 or after[i] < 0 or op.attributes.get("mode", "constant") != "constant" or axis.size is None:
-            pin(axis, "padded with its own content")
-            pin(result, "padded with its own content")
-        else:
-            ends = [leaf(n) if n else leaf(0) for n in (before[i], after[i])]
-            _concatenate([ends[0], axis, ends[1]], result, pin)
-
-
 def depth_to_space(op: Op, inputs: Sequence[Axes], outputs: Sequence[Axes], pin: Pin) -> None:
     """Pixel shuffle: the channel axis nests two block factors, outside (DCR) or inside (CRD)."""
-    (n, c, *_), (m, d, *_) = known(inputs[0]), known(outputs[0])
-    block = int(op.attributes["blocksize"])
-    pieces = leaf(block * block)
-    pin(pieces, "turned into pixels")
+    (n, c, *space), (m, d, *larger) = known(inputs[0]), known(outputs[0])
+    pieces = leaf(int(op.attributes["blocksize"]) ** 2)
+    for layout in (pieces, *space, *larger):
+        pin(layout, "turned into pixels")
     unify_or_pin(n, m, pin)
-    unify_or_pin(c, product([pieces, d] if op.attributes.get("mode", "DCR") == "DCR" else [d, pieces]), pin)
+    outside = op.attributes.get("mode", "DCR") in ("DCR", b"DCR")
+    unify_or_pin(c, product([pieces, d] if outside else [d, pieces]), pin)
 
 
 def space_to_depth(op: Op, inputs: Sequence[Axes], outputs: Sequence[Axes], pin: Pin) -> None:
-    (n, c, *_), (m, d, *_) = known(inputs[0]), known(outputs[0])
-    block = int(op.attributes["blocksize"])
-    pieces = leaf(block * block)
-    pin(pieces, "made of pixels")
+    (n, c, *space), (m, d, *smaller) = known(inputs[0]), known(outputs[0])
+    pieces = leaf(int(op.attributes["blocksize"]) ** 2)
+    for layout in (pieces, *space, *smaller):
+        pin(layout, "made of pixels")
     unify_or_pin(n, m, pin)
     unify_or_pin(d, product([pieces, c]), pin)
 
 
 def resize(op: Op, inputs: Sequence[Axes], outputs: Sequence[Axes], pin: Pin) -> None:
-    """Axes that keep their length are carried; the others are spatial."""
+    """Axes that keep their length at a scale of one are carried; the others are spatial."""
     x, y = known(inputs[0]), known(outputs[0])
-    for axis, result in zip(x, y, strict=True):
-        if axis.size is not None and axis.size == result.size:
+    if op.attributes.get("coordinate_transformation_mode") in ("tf_crop_and_resize", b"tf_crop_and_resize"):
+        raise Unknown("it crops")
+    scales = _scales(op, len(x))
+    for axis, result, scale in zip(x, y, scales, strict=True):
+        if axis.size is not None and axis.size == result.size and scale == 1:
             unify_or_pin(axis, result, pin)
         else:
             pin(axis, "resampled")
             pin(result, "resampled")
 
 
+def _scales(op: Op, rank: int) -> list[float]:
+    """The factor of every axis; one where it only follows from the sizes."""
+    slot = 1 if op.kind == "Upsample" or op.opset < 11 else 2
+    try:
+        given = op.parameter("scales", slot)
+    except ValueError:
+        raise Unknown("its scales are computed at run time") from None
+    if given is None or not given.size:
+        return [1.0] * rank
+    axes = op.attributes.get("axes") or range(rank)
+    found = dict(zip((int(axis) % rank for axis in axes), map(float, given), strict=True))
+    return [found.get(axis, 1.0) for axis in range(rank)]
+
+
 def source(op: Op, inputs: Sequence[Axes], outputs: Sequence[Axes], pin: Pin) -> None:
-    """An op that makes a tensor from its shape alone couples nothing."""
+    """An op that makes a tensor from its shape alone couples nothing; who reads a length is another matter."""
 
 
 MOVEMENT: Mapping[str, Mover] = {

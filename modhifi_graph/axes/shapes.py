@@ -7,22 +7,24 @@ change what the graph computes, so the axis is pinned.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
+from modhifi_graph.axes.layout import Layout, leaves
 from modhifi_graph.graph import Graph, Op, Value
 
 Source = tuple[Value, int]
 """A value and the number of one of its axes."""
 
 Entries = list[frozenset[Source]]
-"""For every element of a one-axis integer tensor, the axes whose lengths it was computed from."""
+"""For every element of an integer tensor of rank 0 or 1, the axes whose lengths it was computed from."""
 
 TARGETS: Mapping[str, int] = {"Reshape": 1, "Expand": 1, "ConstantOfShape": 0, "Resize": 3}
 """Ops that take a target shape, and in which input; see the lowering of each."""
 
-_CARRIERS = {"Cast", "Identity", "Squeeze", "Unsqueeze", "Reshape"}
+_NOTHING: frozenset[Source] = frozenset()
+_CARRIERS = ("Identity", "Squeeze", "Unsqueeze", "Reshape")
 
 
 def lengths_read(graph: Graph) -> Iterator[tuple[Source, Op]]:
@@ -30,70 +32,89 @@ def lengths_read(graph: Graph) -> Iterator[tuple[Source, Op]]:
     entries: dict[Value, Entries] = {}
     outputs = set(graph.outputs)
     for op in graph.ops:
-        if op.kind == "Shape" and not op.domain:
-            entries[op.outputs[0]] = _read(op)
-            continue
-        tainted = [(slot, value) for slot, value in enumerate(op.inputs) if value is not None and value in entries]
-        if not tainted:
-            yield from _escaping(op, [v for v in op.captured if v in entries], entries)
-            continue
-        carried = _carry(op, entries)
+        escaping: list[Value] = [value for value in op.captured if value in entries]
+        carried = _lengths(op) if op.kind in ("Shape", "Size") and not op.domain else _carry(op, entries)
         if carried is not None:
             entries[op.outputs[0]] = carried
+            escaping += [result for result in op.outputs if result in outputs]
         else:
-            escaping = [value for slot, value in tainted if TARGETS.get(op.kind) != slot]
-            yield from _escaping(op, escaping, entries)
-        yield from _escaping(op, [result for result in op.outputs if result in outputs], entries)
+            target = None if op.domain else TARGETS.get(op.kind)
+            escaping += [v for slot, v in enumerate(op.inputs) if v is not None and v in entries and slot != target]
+        if op.kind == "Size" and not op.domain:
+            escaping.append(op.outputs[0])  # a product of lengths is no entry of a target shape
+        for value in escaping:
+            for source in _NOTHING.union(*entries[value]):
+                yield source, op
 
 
-def _escaping(op: Op, values: list[Value], entries: Mapping[Value, Entries]) -> Iterator[tuple[Source, Op]]:
-    for value in values:
-        for source in frozenset().union(*entries.get(value, [])):
-            yield source, op
-
-
-def _read(op: Op) -> Entries:
+def _lengths(op: Op) -> Entries:
     value = op.input(0)
     if value is None or value.shape is None:
         return []
-    axes = range(len(value.shape))[slice(op.attributes.get("start", 0), op.attributes.get("end"))]
-    return [frozenset([(value, i)] if isinstance(value.shape[i], int) else []) for i in axes]
+    read = [frozenset([(value, i)] if isinstance(dim, int) else []) for i, dim in enumerate(value.shape)]
+    if op.kind == "Size":
+        return [_NOTHING.union(*read)]
+    return read[op.attributes.get("start", 0) : op.attributes.get("end")]
 
 
 def _carry(op: Op, entries: Mapping[Value, Entries]) -> Entries | None:
     """What the output's elements were computed from, for ops that only arrange integers; None for others."""
-    first = op.input(0)
-    if first is None:
+    values = [value for value in op.inputs if value is not None]
+    if op.domain or not values or not any(value in entries for value in values):
         return None
     if op.kind == "Concat":
-        return [entry for value in op.inputs if value is not None for entry in _of(value, entries)]
-    if op.kind in _CARRIERS and first in entries and op.kind != "Cast":
-        return entries[first]
-    if op.kind == "Cast" and op.outputs[0].dtype is not None and np.issubdtype(op.outputs[0].dtype, np.integer):
-        return entries.get(first)
-    if op.kind in ("Gather", "Slice") and first in entries:
-        return _select(op, entries[first])
-    return None
+        parts = [_of(value, entries) for value in values]
+        return None if None in parts else [entry for part in parts for entry in part or []]
+    if op.kind == "Where" and values[0] not in entries:
+        chosen, other = (_of(value, entries) for value in values[1:])
+        return None if chosen is None or other is None or len(chosen) != len(other) else _union(chosen, other)
+    if values[0] not in entries:
+        return None
+    integers = op.outputs[0].dtype is not None and np.issubdtype(op.outputs[0].dtype, np.integer)
+    if op.kind in _CARRIERS or (op.kind == "Cast" and integers):
+        return entries[values[0]]
+    return _select(op, entries[values[0]]) if op.kind in ("Gather", "Slice") else None
 
 
-def _of(value: Value, entries: Mapping[Value, Entries]) -> Entries:
+def _union(a: Entries, b: Entries) -> Entries:
+    return [x | y for x, y in zip(a, b, strict=True)]
+
+
+def _of(value: Value, entries: Mapping[Value, Entries]) -> Entries | None:
+    """The entries of any integer vector: none of its elements is a length unless we saw it read."""
     if value in entries:
         return entries[value]
-    size = value.shape[0] if value.shape else 1
-    return [frozenset()] * (size if isinstance(size, int) else 1)
+    size = None if value.shape is None else value.shape[0] if value.shape else 1
+    return [_NOTHING] * size if isinstance(size, int) else None
 
 
 def _select(op: Op, entries: Entries) -> Entries | None:
     numbers = np.arange(len(entries))
     try:
         if op.kind == "Gather":
-            index = op.parameter("indices", 1)
-            assert index is not None
-            numbers = np.atleast_1d(numbers[index])
-        else:
-            starts, ends, steps = op.parameter("starts", 1), op.parameter("ends", 2), op.parameter("steps", 4)
-            assert starts is not None and ends is not None
-            numbers = numbers[int(starts[0]) : int(ends[0]) : 1 if steps is None else int(steps[0])]
-    except (ValueError, AssertionError, IndexError):
+            return [entries[i] for i in np.atleast_1d(numbers[op.parameter("indices", 1)])]
+        starts, ends, steps = op.parameter("starts", 1), op.parameter("ends", 2), op.parameter("steps", 4)
+        if starts is None or ends is None:
+            return None
+        return entries[int(starts[0]) : int(ends[0]) : 1 if steps is None else int(steps[0])]
+    except (ValueError, IndexError):
         return None
-    return [entries[i] for i in numbers.ravel()]
+
+
+def unwritable(op: Op, inputs: Sequence[Sequence[Layout] | None], results: Iterable[Layout]) -> Iterator[Layout]:
+    """Axes of an op with a target shape that no entry of it could name once they shrink.
+
+    Such an axis nests a factor in a length known only at run time (``batch * heads``). Its entry has to be 0 or -1
+    (``Reshape``) or 1 (``Expand``, where the input has the axis already), which a constant target already says.
+    """
+    data, slot = inputs[0], TARGETS[op.kind]
+    target = op.input(slot)
+    if target is None:
+        return
+    for back, axis in enumerate(reversed(list(results)), 1):
+        if axis.size is not None or all(factor.size is None for factor in leaves(axis)):
+            continue
+        carried = data is not None and back <= len(data) and list(leaves(data[-back])) == list(leaves(axis))
+        if (op.kind == "Reshape" and target.is_constant) or (op.kind == "Expand" and carried):
+            continue
+        yield axis

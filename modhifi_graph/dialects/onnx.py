@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,7 @@ class Lifted:
 def lift(model: ir.Model) -> Lifted:
     """Lift a normalised model. Weights stay where they are until they are read."""
     known: dict[ir.Value, Value] = {}
-    opset = model.opset_imports.get("", model.opset_imports.get("ai.onnx", 0))
+    opset = opset_of(model)
 
     def value(source: ir.Value) -> Value:
         if source not in known:
@@ -53,8 +53,18 @@ def lift(model: ir.Model) -> Lifted:
     return Lifted(model, graph, nodes, {mine: source for source, mine in known.items()})
 
 
+def opset_of(model: ir.Model) -> int:
+    """The version of ONNX's own operators that a model imports; 0 where it imports none."""
+    return model.opset_imports.get("", model.opset_imports.get("ai.onnx", 0))
+
+
+def interface(model: ir.Model) -> list[tuple[str | None, str, str]]:
+    """Names, types and shapes of a model's inputs and outputs: what no pass may change."""
+    return [(v.name, str(v.type), str(v.shape)) for v in (*model.graph.inputs, *model.graph.outputs)]
+
+
 def _value(source: ir.Value) -> Value:
-    tensor = source.const_value if source.is_initializer() else None
+    tensor = source.const_value if source.is_initializer() and not source.is_graph_input() else None
     shape = tensor.shape if tensor is not None else source.shape
     dims = None if shape is None else tuple(_dim(dim) for dim in shape)
     dtype = tensor.dtype if tensor is not None else source.dtype
@@ -92,13 +102,12 @@ def _attribute(attr: ir.Attr) -> Any:
 def _captured(node: ir.Node) -> Iterator[ir.Value]:
     """Outer values that the node's subgraphs read."""
     for attr in node.attributes.values():
-        for graph in (
-            [attr.value]
-            if attr.type is ir.AttributeType.GRAPH
-            else attr.value
-            if attr.type is ir.AttributeType.GRAPHS
-            else []
-        ):
+        graphs: Sequence[ir.Graph] = ()
+        if attr.type is ir.AttributeType.GRAPH:
+            graphs = (attr.as_graph(),)
+        elif attr.type is ir.AttributeType.GRAPHS:
+            graphs = attr.as_graphs()
+        for graph in graphs:
             for inner in graph.all_nodes():
                 yield from (source for source in inner.inputs if source is not None)
             yield from (result for result in graph.outputs if result.producer() is None)

@@ -6,7 +6,7 @@ shapes, split sizes, starts and ends, pads, group counts. Each is recomputed fro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,15 +15,24 @@ import onnx_ir as ir
 from modhifi_graph.axes.coupling import Coupling
 from modhifi_graph.axes.layout import Layout, kept, leaves, length
 from modhifi_graph.axes.rules import RULES
+from modhifi_graph.axes.selection import pad_amounts, sliced_axes
+from modhifi_graph.axes.shapes import TARGETS
 from modhifi_graph.dialects.onnx import Lifted
+from modhifi_graph.dialects.onnx_constants import new_initialiser, replace_constant
 from modhifi_graph.graph import Op
+
+__all__ = ["REWRITES", "Lowering", "new_initialiser"]
+
+COPIED, INFERRED, BROADCAST = 0, -1, 1
+"""What an entry of a target shape says, where it says no length."""
 
 
 @dataclass(frozen=True)
 class Lowering:
     """One plan being lowered onto one model, in place.
 
-    ``keep`` maps each pruned factor to the positions that stay.
+    ``keep`` maps each pruned factor to the positions that stay, in the order they are to have: a permutation of all of
+    them reorders the components and changes nothing that the graph computes.
     """
 
     lifted: Lifted
@@ -32,59 +41,69 @@ class Lowering:
 
     def run(self) -> None:
         """Slice every constant and rewrite every stale parameter."""
-        sliced: dict[tuple[str, tuple[bytes, ...]], ir.Value] = {}
+        self._slice()
         for op in self.coupling.graph.ops:
-            for slot in range(len(op.inputs)):
-                self._slice(op, slot, sliced)
             self._attributes(op)
             if op.kind in REWRITES and not op.domain:
                 REWRITES[op.kind](self, op)
-        self._forget_shapes()
+        self._update_shapes()
 
     def changed(self, layout: Layout) -> bool:
         return any(factor in self.keep for factor in leaves(layout))
 
     def after(self, layout: Layout) -> int | None:
+        """The length that an axis will have; None where it is known only at run time."""
         return length(layout, {factor: len(positions) for factor, positions in self.keep.items()})
 
     def kept(self, layout: Layout) -> np.ndarray:
         return kept(layout, self.keep)
 
-    def replace_input(self, op: Op, slot: int, array: np.ndarray) -> None:
-        """Give the node its own constant in ``slot``."""
-        node = self.lifted.nodes[op]
-        self._attach(node, slot, new_initialiser(self.lifted.model, array, f"{node.name or op.kind}_input{slot}"))
+    def count(self, layout: Layout, start: int, end: int) -> int:
+        """How many of the positions from ``start`` to ``end`` stay."""
+        positions = self.kept(layout)
+        return int(((positions >= start) & (positions < end)).sum())
 
-    def set_integers(self, op: Op, attribute: str, slot: int, numbers: list[int]) -> None:
-        """Write an integer parameter where this opset keeps it."""
-        node = self.lifted.nodes[op]
-        value = op.input(slot)
-        if attribute in op.attributes or (value is None and op.opset < 13 and op.kind == "Split"):
-            node.attributes[attribute] = ir.AttrInt64s(attribute, numbers)
+    def axes(self, op: Op) -> list[Layout]:
+        """The axes of the first input; none where nothing about it changes or is known."""
+        axes = list(self.coupling.operand(op, 0) or ())
+        return axes if any(map(self.changed, axes)) else []
+
+    def set_integers(self, op: Op, parameter: str, slot: int, numbers: Sequence[int]) -> None:
+        """Write an integer parameter where this opset keeps it: an attribute or an input."""
+        node, value = self.lifted.nodes[op], op.input(slot)
+        if parameter in op.attributes or slot_is_attribute(op, parameter):
+            node.attributes[parameter] = ir.AttrInt64s(parameter, list(numbers))
         else:
             dtype = value.dtype if value is not None and value.dtype is not None else np.dtype(np.int64)
             self.replace_input(op, slot, np.asarray(numbers, dtype))
 
-    def _attach(self, node: ir.Node, slot: int, value: ir.Value) -> None:
-        if slot >= len(node.inputs):
-            node.resize_inputs(slot + 1)
-        node.replace_input_with(slot, value)
+    def replace_input(self, op: Op, slot: int, array: np.ndarray) -> None:
+        """Give the node its own constant in ``slot``."""
+        node = self.lifted.nodes[op]
+        replace_constant(self.lifted.model, node, slot, array, f"{node.name or op.kind}_input{slot}")
 
-    def _slice(self, op: Op, slot: int, sliced: dict[tuple[str, tuple[bytes, ...]], ir.Value]) -> None:
-        value, axes = op.inputs[slot], self.coupling.operand(op, slot)
-        if value is None or axes is None or not value.is_constant or not any(map(self.changed, axes)):
-            return
-        positions = [self.kept(axis) for axis in axes]
-        key = (value.name, tuple(p.tobytes() for p in positions))
-        if key not in sliced:
-            array = value.array()
-            for axis, chosen in enumerate(positions):
-                if len(chosen) < array.shape[axis]:
-                    array = np.take(array, chosen, axis=axis)
-            # The first slice keeps the parameter's name, so that people find their weights again.
-            taken = any(name == value.name for name, _ in sliced)
-            sliced[key] = new_initialiser(self.lifted.model, array, f"{value.name}_slim" if taken else value.name)
-        self._attach(self.lifted.nodes[op], slot, sliced[key])
+    def _slice(self) -> None:
+        """Slice every constant by the layouts of its axes; equal slices of one constant stay one."""
+        uses: dict[tuple[str, tuple[bytes, ...]], list[tuple[ir.Node, int]]] = {}
+        arrays: dict[tuple[str, tuple[bytes, ...]], np.ndarray] = {}
+        for op in self.coupling.graph.ops:
+            for slot, value in enumerate(op.inputs):
+                axes = self.coupling.operand(op, slot)
+                if value is None or axes is None or not value.is_constant or not any(map(self.changed, axes)):
+                    continue
+                positions = [self.kept(axis) for axis in axes]
+                key = (value.name, tuple(chosen.tobytes() for chosen in positions))
+                if key not in arrays:
+                    arrays[key] = value.array()[np.ix_(*positions)]
+                uses.setdefault(key, []).append((self.lifted.nodes[op], slot))
+        # First let go of every old constant, so that the first slice keeps the name people know.
+        for readers in uses.values():
+            for node, slot in readers:
+                node.replace_input_with(slot, None)
+        for key, readers in uses.items():
+            constant = new_initialiser(self.lifted.model, arrays[key], key[0])
+            for node, slot in readers:
+                node.replace_input_with(slot, constant)
 
     def _attributes(self, op: Op) -> None:
         """Attributes that count the positions of a factor (``group``, ``num_groups``)."""
@@ -95,126 +114,137 @@ class Lowering:
             factor = binding.factors[name]
             if self.changed(factor):
                 count = self.after(factor)
-                assert count is not None
+                assert count is not None, "a pruned factor has a length"
                 self.lifted.nodes[op].attributes[attribute] = ir.AttrInt64(attribute, count)
 
-    def _forget_shapes(self) -> None:
-        """Intermediate shapes are stale; inference finds them again."""
+    def _update_shapes(self) -> None:
+        """Write the new lengths; the names of the others stay."""
         for op in self.coupling.graph.ops:
             for value in op.outputs:
-                axes = self.coupling.axes(value)
-                result = self.lifted.values[value]
-                if axes is not None and any(map(self.changed, axes)):
-                    result.shape = ir.Shape([self.after(axis) for axis in axes])
+                axes, result = self.coupling.axes(value), self.lifted.values[value]
+                if axes is not None and result.shape is not None and any(map(self.changed, axes)):
+                    pairs = zip(axes, result.shape, strict=True)
+                    result.shape = ir.Shape([self.after(a) if self.changed(a) else dim for a, dim in pairs])
 
 
-def new_initialiser(model: ir.Model, array: np.ndarray, name: str) -> ir.Value:
-    """Register a constant under ``name``, or the next free name after it."""
-    taken, base, count = model.graph.initializers, name, 2
-    while name in taken and taken[name].uses():
-        name, count = f"{base}_{count}", count + 1
-    if name in taken:
-        del taken[name]
-    value = ir.Value(name=name, const_value=ir.tensor(np.ascontiguousarray(array), name=name))
-    value.shape, value.type = ir.Shape(array.shape), ir.TensorType(ir.DataType.from_numpy(array.dtype))
-    model.graph.register_initializer(value)
-    return value
+def slot_is_attribute(op: Op, parameter: str) -> bool:
+    """Whether a parameter that the op leaves out would be an attribute in its opset."""
+    return op.opset < 13 and (op.kind, parameter) in (("Split", "split"), ("Squeeze", "axes"))
 
 
-def _target_shape(lowering: Lowering, op: Op, slot: int) -> None:
-    """Rewrite the entries of a target shape that name an axis which has shrunk.
+def _target_shape(lowering: Lowering, op: Op) -> None:
+    """Rewrite a target shape: every entry that names a length known now says the new one.
 
-    An entry that mixes a run-time length with a pruned factor (``batch * heads``) becomes -1, which the runtime infers.
-    A target that is computed at run time keeps its other entries: ``Where(stale, new, computed)``.
+    An axis that nests a pruned factor in an open length is inferred or copied (``Reshape``), or broadcast (``Expand``);
+    coupling pinned those that could not be. The other entries stay, also where they are computed at run time.
     """
-    axes = lowering.coupling.axes(op.outputs[0])
+    results, slot = lowering.coupling.axes(op.outputs[0]), TARGETS[op.kind]
     target = op.input(slot)
-    if axes is None or target is None or not any(map(lowering.changed, axes)):
+    if results is None or target is None or not any(map(lowering.changed, results)):
         return
-    extra = len(axes) - (int(target.shape[0]) if target.shape and isinstance(target.shape[0], int) else len(axes))
-    relevant = axes[extra:]
-    stale = np.array([lowering.changed(axis) for axis in relevant])
-    new = np.array([-1 if (n := lowering.after(axis)) is None else n for axis in relevant], np.int64)
+    described = _described(op, list(results))
+    lengths = [lowering.after(axis) for axis in described]
     if target.is_constant:
-        lowering.replace_input(op, slot, np.where(stale, new, target.array()))
-        return
+        old = [int(entry) for entry in target.array()]
+        unsaid = BROADCAST if op.kind == "Expand" else INFERRED
+        changed = [lowering.changed(axis) for axis in described]
+        kept_entry = [entry if entry == COPIED or not c else unsaid for entry, c in zip(old, changed, strict=True)]
+        new = [kept_entry[i] if n is None else n for i, n in enumerate(lengths)]
+        lowering.replace_input(op, slot, np.array(new, np.int64))
+    elif None not in lengths:
+        lowering.replace_input(op, slot, np.array(lengths, np.int64))
+    else:
+        known = np.array([n is not None for n in lengths])
+        numbers = np.array([BROADCAST if n is None else n for n in lengths], np.int64)
+        _mend(lowering, op, slot, known, numbers)
+
+
+def _described(op: Op, results: list[Layout]) -> Sequence[Layout]:
+    """The axes that the entries of a target shape speak of."""
+    target = op.input(TARGETS[op.kind])
+    assert target is not None
+    if op.kind == "Resize" and op.attributes.get("axes"):
+        return [results[int(axis)] for axis in op.attributes["axes"]]
+    count = target.shape[0] if target.shape else None
+    return results[len(results) - count :] if isinstance(count, int) else results
+
+
+def _mend(lowering: Lowering, op: Op, slot: int, known: np.ndarray, numbers: np.ndarray) -> None:
+    """Overwrite the known entries of a target that is computed at run time: ``Where(known, numbers, computed)``."""
     model, node = lowering.lifted.model, lowering.lifted.nodes[op]
-    constants = [
-        new_initialiser(model, array, f"{node.name}_{name}") for array, name in ((stale, "stale"), (new, "new"))
-    ]
-    mended = ir.node("Where", [*constants, node.inputs[slot]], name=f"{node.name}_shape")
-    mended.outputs[0].name = f"{node.name}_slim_shape"
+    name = node.name or op.kind
+    condition, new = new_initialiser(model, known, f"{name}_known"), new_initialiser(model, numbers, f"{name}_lengths")
+    mended = ir.node("Where", [condition, new, node.inputs[slot]], name=f"{name}_slim_shape")
+    mended.outputs[0].name = f"{name}_slim_shape"
+    mended.outputs[0].shape, mended.outputs[0].type = ir.Shape(numbers.shape), ir.TensorType(ir.DataType.INT64)
     node.prepend(mended)
     node.replace_input_with(slot, mended.outputs[0])
 
 
 def _split(lowering: Lowering, op: Op) -> None:
-    axes = lowering.coupling.operand(op, 0)
-    where = int(op.attributes.get("axis", 0))
-    if axes is None or not lowering.changed(axes[where]):
+    axes, where = lowering.axes(op), int(op.attributes.get("axis", 0))
+    if not axes or not lowering.changed(axes[where]):
         return
-    parts = [lowering.coupling.axes(value) for value in op.outputs]
-    sizes = [lowering.after(part[where]) for part in parts if part is not None]
+    sizes = [lowering.after(part[where]) for value in op.outputs if (part := lowering.coupling.axes(value)) is not None]
     lowering.lifted.nodes[op].attributes.pop("num_outputs", None)
-    lowering.set_integers(op, "split", 1, [n for n in sizes if n is not None])
+    lowering.set_integers(op, "split", 1, [size for size in sizes if size is not None])
 
 
 def _slice(lowering: Lowering, op: Op) -> None:
-    axes = lowering.coupling.operand(op, 0)
-    if axes is None or not any(map(lowering.changed, axes)):
+    axes = lowering.axes(op)
+    touched = sliced_axes(op, len(axes)) if axes else []
+    if not any(lowering.changed(axes[axis]) for axis in touched):
         return
     starts, ends = op.parameter("starts", 1), op.parameter("ends", 2)
-    which = op.parameter("axes", 3)
-    assert starts is not None and ends is not None
-    touched = which if which is not None else np.arange(len(starts))
-    if not any(lowering.changed(axes[int(axis)]) for axis in touched):
-        return
+    assert starts is not None and ends is not None, "an axis sliced at run time is pinned"  # noqa: PT018
     first, last = list(map(int, starts)), list(map(int, ends))
     for k, axis in enumerate(touched):
-        layout = axes[int(axis)]
-        if lowering.changed(layout):
-            begin, end, _ = slice(first[k], last[k]).indices(layout.size or 0)
-            first[k], last[k] = (int(np.searchsorted(lowering.kept(layout), bound)) for bound in (begin, end))
+        if lowering.changed(axes[axis]):
+            begin, end, _ = slice(first[k], last[k]).indices(axes[axis].size or 0)
+            first[k] = lowering.count(axes[axis], 0, begin)
+            last[k] = first[k] + lowering.count(axes[axis], begin, end)
     lowering.set_integers(op, "starts", 1, first)
     lowering.set_integers(op, "ends", 2, last)
 
 
 def _gather(lowering: Lowering, op: Op) -> None:
-    axes, index = lowering.coupling.operand(op, 0), op.input(1)
-    assert index is not None
-    layout = axes[int(op.attributes.get("axis", 0))] if axes is not None else None
-    if layout is None or not index.is_constant or not lowering.changed(layout):
+    axes, index = lowering.axes(op), op.input(1)
+    layout = axes[int(op.attributes.get("axis", 0))] if axes else None
+    if layout is None or index is None or not index.is_constant or not lowering.changed(layout):
         return
-    positions = lowering.kept(layout)
     numbers = index.array() % (layout.size or 1)
-    stays = np.searchsorted(positions, np.intersect1d(numbers, positions))
-    lowering.replace_input(op, 1, (stays if numbers.ndim else stays[0]).astype(numbers.dtype))
+    first, end = int(numbers.min()), int(numbers.max()) + 1
+    begin = lowering.count(layout, 0, first)
+    stays = np.arange(begin, begin + lowering.count(layout, first, end))
+    lowering.replace_input(op, 1, (stays if numbers.ndim else stays[0]).astype(index.array().dtype))
 
 
 def _pad(lowering: Lowering, op: Op) -> None:
     axes, results = lowering.coupling.operand(op, 0), lowering.coupling.axes(op.outputs[0])
     if axes is None or results is None or not any(map(lowering.changed, results)):
         return
-    amounts = op.parameter("pads", 1)
-    assert amounts is not None
-    which = op.parameter("axes", 3) if op.input(3) is not None else None
-    where = [int(a) % len(axes) for a in which] if which is not None else list(range(len(axes)))
-    new = [int(n) for n in amounts]
-    for k, axis in enumerate(where):
-        if lowering.changed(results[axis]):
-            positions, size = lowering.kept(results[axis]), axes[axis].size or 0
-            new[k] = int((positions < amounts[k]).sum())
-            new[k + len(where)] = int((positions >= amounts[k] + size).sum())
-    lowering.set_integers(op, "pads", 1, new)
+    amounts = pad_amounts(op, len(axes))
+    for i, (before, after) in enumerate(amounts):
+        if (before or after) and lowering.changed(results[i]):
+            total = results[i].size or 0
+            amounts[i] = lowering.count(results[i], 0, before), lowering.count(results[i], total - after, total)
+    given = op.parameter("axes", 3)
+    touched = list(range(len(axes))) if given is None else [int(axis) for axis in given]
+    lowering.set_integers(op, "pads", 1, [amounts[axis][end] for end in (0, 1) for axis in touched])
+
+
+def _squeeze(lowering: Lowering, op: Op) -> None:
+    """Name the axes that go: an axis pruned down to one component must not go with them."""
+    axes = lowering.axes(op)
+    if axes and op.parameter("axes", 1) is None:
+        lowering.set_integers(op, "axes", 1, [i for i, axis in enumerate(axes) if axis.size == 1])
 
 
 REWRITES: Mapping[str, Callable[[Lowering, Op], None]] = {
-    "Reshape": lambda lowering, op: _target_shape(lowering, op, 1),
-    "Expand": lambda lowering, op: _target_shape(lowering, op, 1),
-    "ConstantOfShape": lambda lowering, op: _target_shape(lowering, op, 0),
-    "Resize": lambda lowering, op: _target_shape(lowering, op, 3),
+    **dict.fromkeys(TARGETS, _target_shape),
     "Split": _split,
     "Slice": _slice,
     "Gather": _gather,
     "Pad": _pad,
+    "Squeeze": _squeeze,
 }

@@ -12,9 +12,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from modhifi_graph.calibration import InputSpec
 from modhifi_graph.errors import InputError
 from modhifi_graph.exporters.onnxruntime import Engine, available, save
+from modhifi_graph.interface import InputSpec
 
 
 def affine() -> onnx.ModelProto:

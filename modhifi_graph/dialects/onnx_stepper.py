@@ -1,0 +1,144 @@
+"""Executing a model in steps: run up to some values, look at them, change a weight, go on.
+
+Each step is one ONNX Runtime session over the nodes between two frontiers. What later nodes still need is kept, for every
+batch, in memory; what nobody needs any more is dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from modhifi_graph.exporters.onnxruntime import Engine
+
+Feeds = dict[str, np.ndarray]
+
+Weights = tuple[int, np.ndarray, np.ndarray]
+
+
+class Stepper:
+    """Runs ``model`` on ``batches``, step by step in the order of its nodes.
+
+    Parameters
+    ----------
+    model : a normalised model.
+    batches : inputs by name, one dict a batch.
+    wanted : names of values that will be asked for; they are kept until they have been.
+    threads : intra-op threads, 0 for all cores.
+    """
+
+    def __init__(self, model: ir.Model, batches: Sequence[Feeds], wanted: Iterable[str], threads: int = 0) -> None:
+        self._proto = ir.to_proto(model)
+        self._threads = threads
+        self._constants = {tensor.name: tensor for tensor in self._proto.graph.initializer}
+        self._next = 0
+        self._live: list[Feeds] = [dict(batch) for batch in batches]
+        self._last_use = self._uses()
+        for name in wanted:
+            self._last_use[name] = len(self._proto.graph.node)
+        self._made = {name: i for i, node in enumerate(self._proto.graph.node) for name in node.output}
+
+    def values(self, name: str) -> list[np.ndarray]:
+        """The value in every batch, running as many nodes as that takes."""
+        if name in self._made and self._made[name] >= self._next:
+            self._run_to(self._made[name] + 1)
+        return [batch[name] for batch in self._live]
+
+    def release(self, name: str) -> None:
+        """The value has been asked for; it lives on only while nodes to come need it."""
+        self._last_use[name] = max(
+            (i for i, node in enumerate(self._proto.graph.node) if name in _reads(node)), default=-1
+        )
+        self._drop()
+
+    def replace(self, name: str, array: np.ndarray) -> None:
+        """Give the constant ``name`` another array, for nodes that have not run yet."""
+        self._constants[name] = onnx.numpy_helper.from_array(array, name)
+
+    def outcome(self, outputs: Sequence[str], weights: Mapping[str, Weights]) -> list[Feeds]:
+        """What the rest of the model would compute if some ops had other weights; nothing is changed or kept.
+
+        ``weights`` maps the name of an op's output to the input slot, the new weight, and what to add to the output.
+        """
+        nodes = []
+        trial: dict[str, onnx.TensorProto] = {}
+        for node in self._proto.graph.node[self._next :]:
+            nodes.append(node)
+            if not node.output or node.output[0] not in weights:
+                continue
+            slot, weight, shift = weights[node.output[0]]
+            changed = onnx.NodeProto()
+            changed.CopyFrom(node)
+            name = node.output[0]
+            changed.input[slot], changed.output[0] = f"{name}_trial", f"{name}_before"
+            trial[f"{name}_trial"] = onnx.numpy_helper.from_array(weight, f"{name}_trial")
+            trial[f"{name}_shift"] = onnx.numpy_helper.from_array(shift, f"{name}_shift")
+            nodes[-1:] = [changed, onnx.helper.make_node("Add", [f"{name}_before", f"{name}_shift"], [name])]
+        needed = {name for node in nodes for name in _reads(node)}
+        fed = [name for name in self._live[0] if name in needed]
+        constants = {**self._constants, **trial}
+        engine = Engine.compile(self._segment(nodes, fed, list(outputs), needed, constants), threads=self._threads)
+        return [engine.run({name: batch[name] for name in fed}, outputs) for batch in self._live]
+
+    def rewire(self, output: str, slot: int, name: str, array: np.ndarray) -> None:
+        """Let the node that makes ``output`` read a new constant ``name`` in ``slot``."""
+        self.replace(name, array)
+        node = self._proto.graph.node[self._made[output]]
+        node.input.extend([""] * (slot + 1 - len(node.input)))
+        node.input[slot] = name
+
+    def _uses(self) -> dict[str, int]:
+        last: dict[str, int] = {}
+        for i, node in enumerate(self._proto.graph.node):
+            last.update(dict.fromkeys(_reads(node), i))
+        return last
+
+    def _run_to(self, end: int) -> None:
+        nodes = self._proto.graph.node[self._next : end]
+        self._next = end
+        needed = {name for node in nodes for name in _reads(node)}
+        made = [name for node in nodes for name in node.output if name]
+        outputs = [name for name in made if self._last_use.get(name, -1) >= end]
+        fed = [name for name in self._live[0] if name in needed] if self._live else []
+        engine = Engine.compile(self._segment(nodes, fed, outputs, needed, self._constants), threads=self._threads)
+        for batch in self._live:
+            batch.update(engine.run({name: batch[name] for name in fed}, outputs))
+        self._drop()
+
+    def _segment(
+        self,
+        nodes: Sequence[onnx.NodeProto],
+        fed: list[str],
+        outputs: list[str],
+        needed: set[str],
+        constants: Mapping[str, onnx.TensorProto],
+    ) -> onnx.ModelProto:
+        segment = onnx.ModelProto(ir_version=self._proto.ir_version, opset_import=self._proto.opset_import)
+        segment.graph.name = "step"
+        segment.graph.node.extend(nodes)
+        segment.graph.initializer.extend(tensor for name, tensor in constants.items() if name in needed)
+        for name in fed:
+            array = self._live[0][name]
+            kind = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+            segment.graph.input.append(onnx.helper.make_tensor_value_info(name, kind, [None] * array.ndim))
+        segment.graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
+        return segment
+
+    def _drop(self) -> None:
+        for batch in self._live:
+            for name in [name for name in batch if self._last_use.get(name, -1) < self._next]:
+                del batch[name]
+
+
+def _reads(node: onnx.NodeProto) -> set[str]:
+    """Every outer value a node reads, its subgraphs included."""
+    names = {name for name in node.input if name}
+    for attribute in node.attribute:
+        for graph in [*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])]:
+            inner = {name for inside in graph.node for name in _reads(inside)}
+            made = {name for inside in graph.node for name in inside.output} | {t.name for t in graph.initializer}
+            names |= (inner | {value.name for value in graph.output}) - made - {value.name for value in graph.input}
+    return names

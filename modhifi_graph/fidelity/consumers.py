@@ -1,0 +1,184 @@
+"""A contraction with a weight, seen as the linear map ``y = W x + b`` of the method, whatever op it is in the graph.
+
+A convolution is unfolded: ``x`` holds one window, ``p = channels * taps`` numbers, channel-major. A grouped convolution is
+``G`` such maps side by side, each over its own channels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from modhifi_graph.axes.groups import Contraction, Groups
+from modhifi_graph.axes.layout import Layout, leaves, owners
+from modhifi_graph.graph import Op, Value
+
+
+@dataclass(frozen=True, eq=False)
+class Consumer:
+    """One linear map of the graph.
+
+    Attributes
+    ----------
+    contraction : where it is in the graph.
+    parts : G, the number of independent maps (the groups of a grouped convolution).
+    outputs, inputs : o and p of each.
+    taps : window positions a channel has; 1 outside convolutions.
+    """
+
+    contraction: Contraction
+    parts: int
+    outputs: int
+    inputs: int
+    taps: int
+
+    @property
+    def op(self) -> Op:
+        return self.contraction.op
+
+    @property
+    def x(self) -> Value:
+        value = self.op.inputs[self.contraction.slot]
+        assert value is not None
+        return value
+
+    @property
+    def y(self) -> Value:
+        return self.op.outputs[0]
+
+    def weight(self, array: np.ndarray | None = None) -> np.ndarray:
+        """W, shape (G, o, p), from the parameter (or from an ``array`` laid out like it)."""
+        value = self.op.inputs[self.contraction.other]
+        assert value is not None
+        raw = value.array() if array is None else array
+        if self.op.kind == "Conv":
+            return raw.reshape(self.parts, raw.shape[0] // self.parts, -1)
+        if self.op.kind == "Gemm":
+            scaled = raw if self.op.attributes.get("transB") else raw.T
+            return (scaled * self.op.attributes.get("alpha", 1.0))[None]
+        return (raw.T if self.contraction.slot == 0 else raw)[None]
+
+    def parameter(self, weight: np.ndarray, like: np.ndarray) -> np.ndarray:
+        """The inverse of :meth:`weight`: W laid out as the op's parameter, with the shape and type of ``like``."""
+        if self.op.kind == "Conv":
+            return weight.reshape(like.shape).astype(like.dtype)
+        if self.op.kind == "Gemm":
+            plain = weight[0] / self.op.attributes.get("alpha", 1.0)
+            return np.ascontiguousarray(plain if self.op.attributes.get("transB") else plain.T).astype(like.dtype)
+        return np.ascontiguousarray(weight[0].T if self.contraction.slot == 0 else weight[0]).astype(like.dtype)
+
+    def columns(self, factor: Layout) -> np.ndarray:
+        """For each of the p inputs the component of ``factor`` it belongs to, or -1. Shape (p,)."""
+        return np.repeat(owners(self.contraction.layout, factor), self.taps)
+
+    def input_rows(self, x: torch.Tensor, picks: torch.Tensor) -> torch.Tensor:
+        """The windows of a batch at the output positions ``picks``. Shape (G, batch * picks, p)."""
+        if self.op.kind == "Conv":
+            return _windows(self.op, x, picks, self.parts)
+        return _vectors(self.op, x, self.contraction.slot).index_select(0, picks)[None]
+
+    def output_rows(self, y: torch.Tensor, picks: torch.Tensor) -> torch.Tensor:
+        """The outputs of a batch at the same positions. Shape (G, batch * picks, o)."""
+        if self.op.kind == "Conv":
+            taken = y.flatten(2).index_select(2, picks)
+            return taken.unflatten(1, (self.parts, -1)).permute(1, 0, 3, 2).flatten(1, 2)
+        y = y.transpose(-1, -2) if self.op.kind == "MatMul" and self.contraction.slot == 1 else y
+        return y.reshape(-1, y.shape[-1]).index_select(0, picks)[None]
+
+    def positions(self, y_shape: Sequence[int]) -> tuple[int, int]:
+        """How many places :meth:`input_rows` can pick from, and how many rows each pick gives, for an output of this shape."""
+        if self.op.kind == "Conv":
+            return math.prod(y_shape[2:]), y_shape[0]
+        channel = y_shape[-2] if self.op.kind == "MatMul" and self.contraction.slot == 1 else y_shape[-1]
+        return math.prod(y_shape) // max(1, channel), 1
+
+
+def consumers_of(groups: Groups) -> dict[Contraction, Consumer | str]:
+    """A consumer for every weighted contraction, or the reason why it cannot be treated as one."""
+    return {contraction: _consumer(contraction) for contraction in groups.contractions if contraction.weighted}
+
+
+def _consumer(contraction: Contraction) -> Consumer | str:
+    op = contraction.op
+    weight = op.inputs[contraction.other]
+    assert weight is not None
+    if weight.shape is None or any(not isinstance(dim, int) for dim in weight.shape):
+        return "the shape of its weight is not known"
+    shape = [dim for dim in weight.shape if isinstance(dim, int)]
+    if weight.dtype is None or weight.dtype.kind != "f":
+        return "its weight is not floating point"
+    if op.kind == "Conv":
+        parts = int(op.attributes.get("group", 1))
+        taps = math.prod(shape[2:])
+        return Consumer(contraction, parts, shape[0] // parts, shape[1] * taps, taps)
+    if op.kind == "Gemm" and len(shape) == 2:
+        o, p = shape if op.attributes.get("transB") else shape[::-1]
+        return Consumer(contraction, 1, o, p, 1)
+    if op.kind == "MatMul" and len(shape) == 2:
+        o, p = shape[::-1] if contraction.slot == 0 else shape
+        return Consumer(contraction, 1, o, p, 1)
+    return f"scoring {op.kind} with a weight of {len(shape)} axes is not supported"
+
+
+def _vectors(op: Op, x: torch.Tensor, slot: int) -> torch.Tensor:
+    """Every vector that a Gemm or MatMul contracts, shape (vectors, p)."""
+    if op.kind == "Gemm" and op.attributes.get("transA"):
+        return x.T
+    if op.kind == "MatMul" and slot == 1:
+        x = x.transpose(-1, -2)
+    return x.reshape(-1, x.shape[-1])
+
+
+def _windows(op: Op, x: torch.Tensor, picks: torch.Tensor, parts: int) -> torch.Tensor:
+    """The windows of a convolution at output positions ``picks`` (row-major over its output)."""
+    dims = x.dim() - 2
+    kernel = _kernel(op, dims)
+    strides = list(op.attributes.get("strides", [1] * dims))
+    dilations = list(op.attributes.get("dilations", [1] * dims))
+    pads = padding(op, x.shape[2:], kernel, strides, dilations)
+    sides = [amount for pair in reversed(list(zip(pads[:dims], pads[dims:], strict=True))) for amount in pair]
+    padded = torch.nn.functional.pad(x, sides)
+    sizes = padded.shape[2:]
+    out = [(n - d * (k - 1) - 1) // s + 1 for n, k, s, d in zip(sizes, kernel, strides, dilations, strict=True)]
+    corners = torch.unravel_index(picks, out)
+    taps = torch.unravel_index(torch.arange(math.prod(kernel), device=x.device), kernel)
+    flat = torch.zeros((math.prod(kernel), len(picks)), dtype=torch.long, device=x.device)
+    for size, corner, tap, stride, dilation in zip(sizes, corners, taps, strides, dilations, strict=True):
+        flat = flat * size + corner[None] * stride + tap[:, None] * dilation
+    found = padded.flatten(2).index_select(2, flat.reshape(-1)).unflatten(2, flat.shape)  # batch, channel, tap, pick
+    return found.unflatten(1, (parts, -1)).permute(1, 0, 4, 2, 3).flatten(3).flatten(1, 2)
+
+
+def _kernel(op: Op, dims: int) -> list[int]:
+    weight = op.inputs[1]
+    assert weight is not None
+    assert weight.shape is not None
+    return [int(dim) for dim in weight.shape[-dims:] if isinstance(dim, int)]
+
+
+def padding(
+    op: Op, sizes: Sequence[int], kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
+) -> list[int]:
+    """The pads of a convolution, all starts then all ends, with ``auto_pad`` resolved for inputs of these sizes."""
+    mode = op.attributes.get("auto_pad", "NOTSET")
+    mode = mode.decode() if isinstance(mode, bytes) else mode
+    if mode in ("NOTSET", ""):
+        return list(op.attributes.get("pads", [0] * (2 * len(kernel))))
+    if mode == "VALID":
+        return [0] * (2 * len(kernel))
+    before, after = [], []
+    for size, k, stride, dilation in zip(sizes, kernel, strides, dilations, strict=True):
+        total = max(0, (math.ceil(size / stride) - 1) * stride + dilation * (k - 1) + 1 - size)
+        small, large = total // 2, total - total // 2
+        before.append(large if mode == "SAME_LOWER" else small)
+        after.append(small if mode == "SAME_LOWER" else large)
+    return before + after
+
+
+def consumed_factors(consumer: Consumer) -> list[Layout]:
+    """The factors whose components the consumer contracts."""
+    return list(dict.fromkeys(leaves(consumer.contraction.layout)))

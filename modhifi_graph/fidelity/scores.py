@@ -1,0 +1,120 @@
+"""What removing each component costs, by every criterion.
+
+For one consumer with weight ``W`` and input covariance ``C``, component i owns the inputs ``P_i`` and contributes
+``A_ci = W[c, P_i] x[P_i]`` to output channel c. With ``T = W C``:
+
+- row sum ``R_ci = E<y_c, A_ci> = sum over a in P_i of W[c, a] T[c, a]``;
+- energy ``Q_ci = E||A_ci||^2 = W[c, P_i] C[P_i, P_i] W[c, P_i]^T``;
+- singleton fidelity ``s_ci = R_ci^2 / (Q_ci E||y_c||^2)``; ``alpha_ci = R_ci / Q_ci``.
+
+ModHiFi (arXiv 2511.19566) uses alpha in its text, the row sum in its appendix, s in its Algorithm 1 and the energy for
+language models. ``obs`` is greedy block OBS (see :mod:`modhifi_graph.fidelity.obs`): the only one that knows what the other
+components can make up for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from modhifi_graph.axes.groups import Group
+from modhifi_graph.fidelity.consumers import Consumer
+from modhifi_graph.fidelity.moments import Moments
+from modhifi_graph.fidelity.obs import Eliminator, removal_order
+
+CRITERIA = ("obs", "fidelity", "alpha", "rowsum", "energy", "magnitude", "random")
+
+RIDGE = 1e-4
+"""Relative to the mean diagonal of C, as in the paper's delta*."""
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """The order in which a group's components go, and what each removal costs.
+
+    Attributes
+    ----------
+    order : components, first to go first; the last one never goes.
+    costs : the share of its streams' energy that each removal costs on top of those before it, shape (len(order),).
+    snapshots : after some numbers of removals, the weights of every consumer, refitted (``obs`` only).
+    """
+
+    group: Group
+    order: tuple[int, ...]
+    costs: np.ndarray
+    snapshots: Mapping[int, Sequence[torch.Tensor]] = field(default_factory=dict)
+
+
+def rank(
+    group: Group,
+    consumers: Sequence[Consumer],
+    moments: Sequence[Moments],
+    scales: Sequence[float],
+    criterion: str = "obs",
+    seed: int = 0,
+    stops: Collection[int] = (),
+) -> Ranking:
+    """Rank the components of one group over all its consumers.
+
+    ``scales`` turns a consumer's squared error into a share of a stream (:func:`modhifi_graph.fidelity.streams.worth`).
+    ``random`` needs no statistics; its costs only say that every component is worth the same.
+    """
+    if criterion == "obs":
+        eliminators = [
+            Eliminator.of(_weight(c), m.covariance, component_inputs(c, group), scale, RIDGE)
+            for c, m, scale in zip(consumers, moments, scales, strict=True)
+        ]
+        order, costs, snapshots = removal_order(eliminators, group.size, stops)
+        return Ranking(group, tuple(order), np.asarray(costs), snapshots)
+    scores = np.zeros(group.size)
+    for consumer, moment, scale in zip(consumers, moments, scales, strict=True):
+        scores += component_scores(consumer, moment, group, criterion) * scale
+    if criterion == "random":
+        scores = np.random.default_rng([seed, group.size]).permutation(group.size).astype(float)
+    ordered = np.argsort(scores, kind="stable")[:-1]
+    costs = np.ones(len(ordered)) / group.size if criterion == "random" else np.sort(scores)[:-1]
+    return Ranking(group, tuple(int(i) for i in ordered), costs)
+
+
+def component_inputs(consumer: Consumer, group: Group) -> torch.Tensor:
+    """The input positions each component owns, shape (components, positions)."""
+    columns = consumer.columns(group.factor)
+    return torch.from_numpy(np.stack([np.flatnonzero(columns == i) for i in range(group.size)]))
+
+
+def component_scores(consumer: Consumer, moments: Moments, group: Group, criterion: str) -> np.ndarray:
+    """The score of every component at one consumer, in units of the consumer's output energy. Shape (components,)."""
+    weight, covariance = _weight(consumer), moments.covariance
+    blocks = component_inputs(consumer, group)
+    target = weight @ covariance
+    own = weight[:, :, blocks].permute(0, 2, 1, 3)  # G, components, o, block
+    if criterion == "magnitude":
+        return own.square().sum((0, 2, 3)).cpu().numpy()
+    rowsum = (own * target[:, :, blocks].permute(0, 2, 1, 3)).sum(-1)  # G, components, o
+    inner = covariance[:, blocks[:, :, None], blocks[:, None, :]]
+    energy = ((own @ inner) * own).sum(-1).clamp_min(1e-30)
+    total = (target * weight).sum(-1)[:, None].clamp_min(1e-30)  # G, 1, o
+    if criterion == "energy":
+        score = energy
+    elif criterion == "rowsum":
+        score = rowsum
+    elif criterion == "fidelity":
+        score = rowsum.square() / energy  # s_ci times the energy of channel c
+    elif criterion == "alpha":
+        score = (rowsum / energy) * total / group.size
+    else:
+        score = torch.zeros_like(energy)
+    return score.sum((0, 2)).cpu().numpy()
+
+
+def output_energy(consumer: Consumer, moments: Moments) -> float:
+    """``tr(W C W^T)``: the variance of the output, summed over channels."""
+    weight = _weight(consumer)
+    return float(((weight @ moments.covariance) * weight).sum())
+
+
+def _weight(consumer: Consumer) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(consumer.weight())).double()

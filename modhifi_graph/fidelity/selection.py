@@ -1,0 +1,138 @@
+"""From rankings to a plan: spend the budget where it costs the least fidelity.
+
+Every group offers its next components at a price: the cost of removing them over what that saves, in multiply-accumulates
+or parameters. What a removal saves depends on what is kept at the other end of the same weight, so prices are looked up
+anew after each step. The cheapest offer is taken until the budget is met.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from modhifi_graph.accounting import Cost
+from modhifi_graph.axes.groups import Group
+from modhifi_graph.axes.layout import Layout
+from modhifi_graph.fidelity.scores import Ranking
+from modhifi_graph.plan import GroupPlan, Plan
+
+WIDE = 64
+"""From this size on a group is cut in steps of :data:`WIDE_STEP` by default: hardware likes multiples."""
+WIDE_STEP = 8
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What fraction stays (0 < fraction <= 1) of ``kind``: "macs", "params", or "keep", the components of every group."""
+
+    kind: str
+    fraction: float
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a selection may not touch.
+
+    Attributes
+    ----------
+    only, skip : glob patterns on group and parameter names; ``only`` empty means every group.
+    align : channel multiple, or None for 8 in groups of 64 and more and 1 below.
+    min_keep : fewest components of a group that stay, at least 1.
+    """
+
+    only: Sequence[str] = ()
+    skip: Sequence[str] = ()
+    align: int | None = None
+    min_keep: int = 1
+
+    def allows(self, group: Group) -> bool:
+        names = [group.name, *(use.value.name for use in group.producers)]
+
+        def matches(patterns: Sequence[str]) -> bool:
+            return any(fnmatch.fnmatchcase(name, pattern) for name in names for pattern in patterns)
+
+        return (not self.only or matches(self.only)) and not matches(self.skip)
+
+    def step(self, group: Group) -> int:
+        if self.align is not None:
+            return self.align
+        return WIDE_STEP if group.size >= WIDE else 1
+
+    def fewest(self, group: Group) -> int:
+        """The fewest components that stay: at least ``min_keep``, and a multiple of the step."""
+        step = self.step(group)
+        return min(group.size, max(1, -(-max(1, self.min_keep) // step) * step))
+
+
+@dataclass
+class _Offer:
+    """A group and how far it has been cut."""
+
+    ranking: Ranking
+    step: int
+    fewest: int
+    costs: np.ndarray
+    removed: int = 0
+
+    @property
+    def next_count(self) -> int:
+        """How many components the next step removes; the first brings the width to a multiple."""
+        left = self.ranking.group.size - self.removed
+        count = left % self.step or self.step
+        return count if left - count >= self.fewest else 0
+
+    def next_cost(self) -> float:
+        return float(self.costs[self.removed : self.removed + self.next_count].sum())
+
+
+def select(rankings: Sequence[Ranking], cost: Cost, budget: Budget, limits: Limits | None = None) -> dict[Layout, int]:
+    """How many components of each ranked group go. Meets the budget or, where that is impossible, removes all it may."""
+    limits = limits or Limits()
+    offers = [
+        _Offer(r, limits.step(r.group), limits.fewest(r.group), np.maximum.accumulate(r.costs))
+        for r in rankings
+        if limits.allows(r.group)
+    ]
+    if budget.kind == "keep":
+        return {o.ranking.group.factor: _kept_fraction(o, budget.fraction) for o in offers}
+    counts: dict[Layout, int] = {o.ranking.group.factor: o.ranking.group.size for o in offers}
+    measure = cost.macs if budget.kind == "macs" else cost.params
+    which = 0 if budget.kind == "macs" else 1
+    target = budget.fraction * measure()
+    current = float(measure())
+    while current > target:
+        best, best_price, best_saving = None, np.inf, 0
+        for offer in offers:
+            count = offer.next_count
+            saving = cost.saving(offer.ranking.group.factor, counts, count)[which] if count else 0
+            price = offer.next_cost() / saving if saving > 0 else np.inf
+            if price < best_price:
+                best, best_price, best_saving = offer, price, saving
+        if best is None:
+            break
+        count = best.next_count
+        best.removed += count
+        counts[best.ranking.group.factor] -= count
+        current -= best_saving
+    return {o.ranking.group.factor: o.removed for o in offers}
+
+
+def _kept_fraction(offer: _Offer, fraction: float) -> int:
+    size = offer.ranking.group.size
+    stays = max(offer.fewest, round(fraction * size / offer.step) * offer.step)
+    return size - min(size, stays)
+
+
+def plan_of(rankings: Sequence[Ranking], removed: Mapping[Layout, int], settings: Mapping[str, object]) -> Plan:
+    """The plan that removes the first components of each ranking."""
+    entries = []
+    for ranking in rankings:
+        count = removed.get(ranking.group.factor, 0)
+        if count:
+            gone = set(ranking.order[:count])
+            keep = tuple(i for i in range(ranking.group.size) if i not in gone)
+            entries.append(GroupPlan(ranking.group.name, ranking.group.size, keep))
+    return Plan(tuple(entries), settings)

@@ -1,0 +1,91 @@
+"""What a removal does to the network's own output, measured along the curve of every group.
+
+The local cost of a removal says little about what reaches the output: layers amplify, damp and repair. So at a few widths
+of each group its consumers get the weights that least squares refits for that width, the rest of the dense network runs on
+a few calibration samples, and the squared error of the outputs over their variance is the price. Between the measured
+widths the price follows the local cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import onnx_ir as ir
+import torch
+
+from modhifi_graph.dialects.onnx_stepper import Feeds, Stepper, Weights
+from modhifi_graph.fidelity.consumers import Consumer
+from modhifi_graph.fidelity.moments import Moments
+from modhifi_graph.fidelity.scores import Ranking
+from modhifi_graph.graph import Graph
+
+
+def measure(
+    model: ir.Model,
+    graph: Graph,
+    rankings: Sequence[Ranking],
+    consumers: Mapping[Ranking, Sequence[Consumer]],
+    moments: Mapping[Consumer, Moments],
+    batches: Sequence[Feeds],
+    *,
+    threads: int = 0,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[Ranking, dict[int, float]]:
+    """For each ranking and each of its snapshots, the relative squared error of the outputs on ``batches``."""
+    order = {op: i for i, op in enumerate(graph.ops)}
+    outputs = [v.name for v in graph.outputs if v.dtype is not None and v.dtype.kind == "f"]
+    stepper = Stepper(model, batches, outputs, threads)
+    reference = stepper.outcome(outputs, {})
+    first = {r: min(consumers[r], key=lambda c: order[c.op]) for r in rankings}
+    found: dict[Ranking, dict[int, float]] = {}
+    for number, ranking in enumerate(sorted(rankings, key=lambda r: order[first[r].op])):
+        stepper.values(first[ranking].x.name)
+        found[ranking] = {}
+        for count, weights in ranking.snapshots.items():
+            changed = {
+                c.y.name: _weights(c, w, moments[c]) for c, w in zip(consumers[ranking], weights, strict=True)
+            }
+            found[ranking][count] = relative_error(reference, stepper.outcome(outputs, changed))
+        progress(number + 1, len(rankings))
+    return found
+
+
+def _weights(consumer: Consumer, weight: torch.Tensor, moments: Moments) -> Weights:
+    """The refitted weight as the op takes it, and the shift that keeps the output's mean."""
+    value = consumer.op.inputs[consumer.contraction.other]
+    assert value is not None
+    old = torch.from_numpy(consumer.weight().astype(np.float64))
+    shift = torch.einsum("gop,gp->go", old - weight, moments.mean).reshape(-1).numpy()
+    like = value.array()
+    axes = consumer.y.rank or 1
+    channel = 1 if consumer.op.kind == "Conv" else axes - 1
+    if consumer.op.kind == "MatMul" and consumer.contraction.slot == 1:
+        channel = axes - 2
+    shape = [-1 if i == channel else 1 for i in range(axes)]
+    return consumer.contraction.other, consumer.parameter(weight.numpy(), like), shift.reshape(shape).astype(like.dtype)
+
+
+def relative_error(reference: Sequence[Feeds], other: Sequence[Feeds]) -> float:
+    """Squared error over the variance of the reference, averaged over outputs; 0 where they are equal."""
+    errors = []
+    for name in reference[0]:
+        a = np.concatenate([batch[name].reshape(-1) for batch in reference]).astype(np.float64)
+        b = np.concatenate([batch[name].reshape(-1) for batch in other]).astype(np.float64)
+        errors.append(float(np.mean((a - b) ** 2) / max(a.var(), 1e-30)))
+    return float(np.mean(errors))
+
+
+def calibrated(ranking: Ranking, measured: Mapping[int, float]) -> Ranking:
+    """The ranking with its costs scaled so that their running sum passes through the measured prices.
+
+    Between two measured counts the scale is interpolated geometrically; outside them it is the nearest one's.
+    """
+    local = np.cumsum(np.maximum(ranking.costs, 1e-12))
+    counts = np.array(sorted(measured))
+    if not len(counts):
+        return ranking
+    scale = np.log([max(measured[int(n)], 1e-12) / local[int(n) - 1] for n in counts])
+    price = local * np.exp(np.interp(np.arange(1, len(local) + 1), counts, scale))
+    costs = np.diff(np.maximum.accumulate(price), prepend=0.0)
+    return Ranking(ranking.group, ranking.order, costs, ranking.snapshots)

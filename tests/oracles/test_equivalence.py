@@ -1,0 +1,193 @@
+"""The oracles: slim equals mask, permuted equals original, and as many groups as the architecture has.
+
+Slim and mask take the plan in two different ways. The one slices weights by layouts and rewrites every number that went
+stale; the other zeroes weights and touches nothing else. A wrong layout, a stale entry or a missed consumer shows as a
+difference, or as a model that the runtime refuses.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+
+import numpy as np
+import onnx
+import pytest
+
+from modhifi_graph.passes.slim import Slim
+from modhifi_graph.plan import random_plan
+
+from . import equivalence, small, zoo
+from .equivalence import Case
+
+pytest.importorskip("onnxruntime")
+
+PLANS = ((0, 0.5), (1, 0.75), (2, 0.2))
+"""Seed and fraction kept. A fifth of a small group is one component: axes of length one, squeezed or broadcast."""
+
+TOLERANCE = 1e-4
+
+RUNNABLE = [name for name in small.SMALL if name not in small.NOT_RUNNABLE]
+
+NO_GROUPS = {
+    "channel_softmax_gate": "the only hidden channels are normalised by a softmax",
+    "if_subgraph": "what its branches read stays whole",
+    "gru": "the state of a recurrence stays whole",
+}
+
+QUICK = {
+    ("resnet18", "dynamo", True),
+    ("densenet121", "torchscript", False),
+    ("mobilenet_v3_large", "torchscript", True),
+    ("shufflenet_v2_x1_0", "torchscript", True),
+    *((name, exporter, dynamic) for name in ("llama", "bert", "gpt2") for exporter, dynamic in (
+        ("dynamo", True), ("dynamo", False), ("torchscript", True), ("torchscript", False)
+    )),
+}  # fmt: skip
+"""What the zoo runs by default; all of it runs when slow tests do."""
+
+OTHER_COUNTS = {
+    ("llama", "dynamo", True): (9, "one table of cosines serves both layers: their rotary dimensions are one group"),
+    ("llama", "torchscript", True): (9, "one table of cosines serves both layers"),
+    **{("swin_t_padded", exporter, dynamic): (36, "as swin_t, of which it is a smaller image")
+       for exporter in zoo.EXPORTERS for dynamic in (True, False)},
+    **{("resnet18", exporter, dynamic): (12, "the stem with its stage, seven inside blocks, three more stages")
+       for exporter in zoo.EXPORTERS for dynamic in (True, False)},
+    **{("timm_mixer_b_16", exporter, dynamic): (24, "a token and a channel MLP for each of 12 blocks")
+       for exporter in zoo.EXPORTERS for dynamic in (True, False)},
+    **{("gpt2", exporter, dynamic): (8, "heads, q/k dims, v dims and hidden width for each of 2 layers")
+       for exporter in zoo.EXPORTERS for dynamic in (True, False)},
+}  # fmt: skip
+"""Counts that ARCHITECTURE.md has not, or has otherwise, and why."""
+
+
+@functools.cache
+def small_case(name: str) -> Case:
+    model = small.SMALL[name]()
+    return Case.of(model, small.samples(model))
+
+
+@functools.lru_cache(maxsize=1)
+def zoo_case(name: str, exporter: str, dynamic: bool) -> Case:
+    library = zoo.ZOO[name].library
+    if importlib.util.find_spec(library) is None:
+        pytest.skip(f"{name} needs {library}: pip install {library}")
+    feeds = zoo.samples(name, seed=1, batch=3 if dynamic else None)
+    return Case.of(zoo.export(name, exporter, dynamic=dynamic), feeds)
+
+
+def zoo_cases() -> list[object]:
+    return [
+        pytest.param(name, exporter, dynamic, marks=() if (name, exporter, dynamic) in QUICK else pytest.mark.slow)
+        for name, exporter in zoo.cases()
+        for dynamic in (True, False)
+    ]
+
+
+@pytest.mark.parametrize("name", RUNNABLE)
+def test_slim_equals_mask_on_small_models(name):
+    case = small_case(name)
+    assert bool(case.groups.groups) == (name not in NO_GROUPS)
+    for seed, fraction in PLANS:
+        assert case.slim_against_mask(seed, fraction) < TOLERANCE
+
+
+@pytest.mark.parametrize("name", RUNNABLE)
+def test_permuting_components_of_small_models_changes_nothing(name):
+    for seed in range(3):
+        assert small_case(name).permuted_against_original(seed) < TOLERANCE
+
+
+@pytest.mark.parametrize("name", RUNNABLE)
+def test_slim_small_models_pass_the_checker_with_strict_shapes(name):
+    case = small_case(name)
+    for seed, fraction in PLANS:
+        slim = equivalence.apply(case.model, Slim(random_plan(case.groups, seed, fraction)))
+        onnx.checker.check_model(slim, full_check=True)
+        onnx.shape_inference.infer_shapes(slim, check_type=True, strict_mode=True)
+
+
+@pytest.mark.parametrize("name", RUNNABLE)
+def test_normalising_a_small_model_changes_nothing(name):
+    model, case = small.SMALL[name](), small_case(name)
+    before = equivalence.run(model, case.feeds)
+    assert equivalence.distance(case.answers, before, before) < 1e-5
+
+
+def test_a_wrong_slice_is_seen():
+    """The oracle itself: the components that a plan drops are not the ones it keeps."""
+    case = small_case("conv_chain")
+    plan, other = random_plan(case.groups, 0, 0.5), random_plan(case.groups, 7, 0.5)
+    slim, mask = (equivalence.run(equivalence.apply(case.model, Slim(each)), case.feeds) for each in (plan, other))
+    assert equivalence.distance(slim, mask, case.answers) > 0.01
+
+
+@pytest.mark.parametrize(("name", "exporter", "dynamic"), zoo_cases())
+def test_slim_equals_mask_on_the_zoo(torch, name, exporter, dynamic):
+    case = zoo_case(name, exporter, dynamic)
+    for seed, fraction in PLANS:
+        assert case.slim_against_mask(seed, fraction) < TOLERANCE
+
+
+@pytest.mark.parametrize(("name", "exporter", "dynamic"), zoo_cases())
+def test_permuting_components_of_the_zoo_changes_nothing(torch, name, exporter, dynamic):
+    assert zoo_case(name, exporter, dynamic).permuted_against_original(seed=0) < TOLERANCE
+
+
+@pytest.mark.parametrize(("name", "exporter", "dynamic"), zoo_cases())
+def test_the_zoo_has_the_groups_that_its_architectures_have(torch, name, exporter, dynamic):
+    case, architecture = zoo_case(name, exporter, dynamic), zoo.ZOO[name]
+    count, _ = OTHER_COUNTS.get((name, exporter, dynamic), (architecture.expected_groups, "ARCHITECTURE.md"))
+    assert len(case.groups.groups) == count
+    assert len({group.name for group in case.groups.groups}) == count
+
+
+def attention_model(opset: int) -> onnx.ModelProto:
+    """A convolution stem, attention with packed heads, and a hidden layer: the attributes that changed with opsets."""
+    text = f"""
+        <ir_version: {4 if opset < 11 else 8}, opset_import: ["" : {opset}]>
+        g (float[N,3,4,4] x) => (float[N,16,5] y)
+        <float[12,3,3,3] w0, float[12] b0, float[12,1,3,3] dw, float[12,36] wqkv, float[36] bqkv, float[12,12] wo,
+         float[12,7] w1, float[7] b1, float[7,5] w2, int64[3] tokens = {{0,12,16}}, int64[4] heads = {{0,0,3,4}},
+         int64[3] merged = {{0,0,12}}, float scale = {{0.5}}> {{
+          c0 = Conv<pads = [1,1,1,1]>(x, w0, b0)
+          r0 = LeakyRelu(c0)
+          d0 = Conv<pads = [1,1,1,1], group = 12>(r0, dw)
+          t0 = Reshape(d0, tokens)
+          t = Transpose<perm = [0,2,1]>(t0)
+          p = MatMul(t, wqkv)
+          pb = Add(p, bqkv)
+          SPLIT
+          q4 = Reshape(q, heads)
+          k4 = Reshape(k, heads)
+          v4 = Reshape(v, heads)
+          qt = Transpose<perm = [0,2,1,3]>(q4)
+          kt = Transpose<perm = [0,2,3,1]>(k4)
+          vt = Transpose<perm = [0,2,1,3]>(v4)
+          s = MatMul(qt, kt)
+          sc = Mul(s, scale)
+          a = Softmax<axis = 3>(sc)
+          o = MatMul(a, vt)
+          ot = Transpose<perm = [0,2,1,3]>(o)
+          om = Reshape(ot, merged)
+          h = MatMul(om, wo)
+          r = Add(h, t)
+          m1 = MatMul(r, w1)
+          mb = Add(m1, b1)
+          z = Relu(mb)
+          y = MatMul(z, w2)
+        }}"""
+    old = "q, k, v = Split<axis = 2, split = [12,12,12]>(pb)"
+    new = "sizes = Constant<value_ints = [12,12,12]>()\n q, k, v = Split<axis = 2>(pb, sizes)"
+    return small.build(text.replace("SPLIT", old if opset < 13 else new))
+
+
+@pytest.mark.parametrize("opset", [9, 11, 13, 17, 18, 21, min(23, onnx.defs.onnx_opset_version())])
+def test_the_same_model_in_every_opset_has_the_same_groups(opset):
+    case = Case.of(attention_model(opset), {"x": np.random.default_rng(0).standard_normal((2, 3, 4, 4), np.float32)})
+    assert {(group.name, group.size) for group in case.groups.groups} == {
+        ("w0", 12), ("wqkv/0", 3), ("wqkv/1", 4), ("wqkv/2", 4), ("w1", 7)
+    }  # fmt: skip
+    for seed, fraction in PLANS:
+        assert case.slim_against_mask(seed, fraction) < TOLERANCE
+    assert case.permuted_against_original(0) < TOLERANCE
