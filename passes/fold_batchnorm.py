@@ -1,8 +1,8 @@
 """Fold batch normalisation into the layer before it.
 
 At inference it is y = a x + c with a = gain / sqrt(variance + epsilon) and c = bias - a mean. After a linear layer
-x = W u + b that is a linear layer again, with weight a W and bias a b + c. Everything is computed in float64 and rounded
-once, to the type that the weight already has.
+x = W u + b that is a linear layer again, with weight a W and bias a b + c. Everything is computed in float64 and
+rounded once, to the type that the weight already has.
 """
 
 from __future__ import annotations
@@ -96,8 +96,8 @@ class Foldable:
 class FoldBatchNorm(ir.passes.InPlacePass):
     """Fold every inference-mode ``BatchNormalization`` whose input is a linear layer that nothing else reads.
 
-    Conv, ConvTranspose (grouped and depthwise ones too), Gemm and MatMul qualify, with a constant added or not. A weight
-    that other nodes read stays as it is for them. What does not qualify is left alone.
+    Conv, ConvTranspose (grouped and depthwise ones too), Gemm and MatMul qualify, with a constant added or not. A
+    weight that other nodes read stays as it is for them. What does not qualify is left alone.
     """
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:

@@ -1,8 +1,8 @@
 """Fold the lengths that a graph reads at run time although they are known: what exporters write for ``x.size(1) // 2``.
 
-A vector of lengths is evaluated element by element, so that one open batch does not hide the lengths beside it. A vector
-known in full becomes a constant. A target shape with open entries is written with the signs that ``Reshape`` has for them:
-0 copies the input's axis, -1 is inferred; a target that needs two of the latter stays as it is.
+A vector of lengths is evaluated element by element, so that one open batch does not hide the lengths beside it. A
+vector known in full becomes a constant. A target shape with open entries is written with the signs that ``Reshape`` has
+for them: 0 copies the input's axis, -1 is inferred; a target that needs two of the latter stays as it is.
 """
 
 from __future__ import annotations

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import onnx_ir as ir
 from onnx_ir.passes import common
 from onnxscript import optimizer
@@ -13,7 +17,7 @@ FOLD_LIMIT = 1 << 28
 """Largest constant, in elements, that folding may read or make."""
 
 FOLDING_ROUNDS = 64
-"""Folding a shape lets the next inference know more; ShuffleNet, where each block reads the last one's shape, takes ten."""
+"""Folding a shape lets the next inference know more; ShuffleNet, whose blocks each read the last one's, takes ten."""
 
 EARLIEST_OPSET = 9
 INITIALISERS_NEED_NO_INPUT = 4
@@ -40,13 +44,14 @@ class Normalise(ir.passes.InPlacePass):
             common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
             _infer(model)
             lengths = FoldLengths()(model)
-            folded = optimizer.fold_constants_ir(
-                model,
-                onnx_shape_inference=True,
-                input_size_limit=FOLD_LIMIT,
-                output_size_limit=FOLD_LIMIT,
-                should_fold=_should_fold,
-            )
+            with _quietly("onnxscript"):
+                folded = optimizer.fold_constants_ir(
+                    model,
+                    onnx_shape_inference=True,
+                    input_size_limit=FOLD_LIMIT,
+                    output_size_limit=FOLD_LIMIT,
+                    should_fold=_should_fold,
+                )
             common.RemoveUnusedNodesPass()(model)
             if not lengths.modified and not folded.modified:
                 break
@@ -60,6 +65,18 @@ class Normalise(ir.passes.InPlacePass):
     def ensures(self, model: ir.Model) -> None:
         if any(node.op_type == "Constant" and not node.domain for node in model.graph):
             raise ir.passes.PostconditionError("a constant is left as a node")
+
+
+@contextmanager
+def _quietly(library: str) -> Iterator[None]:
+    """Without the warnings of a library: the folder warns of every op that it then leaves alone."""
+    logger = logging.getLogger(library)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _infer(model: ir.Model) -> None:
@@ -76,5 +93,5 @@ def _is_weight(value: ir.Value) -> bool:
 
 
 def _should_fold(node: ir.Node) -> bool | None:
-    """Shape arithmetic folds even where it makes a tensor (``ConstantOfShape``); the rest is the folder's own choice."""
+    """Shape arithmetic folds even where it makes a tensor (``ConstantOfShape``); the folder chooses about the rest."""
     return True if node.op_type == "ConstantOfShape" else None

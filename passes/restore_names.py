@@ -1,11 +1,12 @@
 """Call weights by their parameters again, where folding or an exporter gave them names of their own.
 
-Folding ``Transpose(weight)`` leaves a constant called after the transposition, and TorchScript calls the transposed weight of
-``mlp.fc`` ``onnx::MatMul_708``. People know parameters, and plans name groups by them.
+Folding ``Transpose(weight)`` leaves a constant called after the transposition, and TorchScript calls the transposed
+weight of ``mlp.fc`` ``onnx::MatMul_708``. People know parameters, and plans name groups by them.
 """
 
 from __future__ import annotations
 
+import ast
 import re
 from collections import defaultdict
 from collections.abc import Collection
@@ -43,11 +44,13 @@ class RestoreNames(ir.passes.InPlacePass):
         return ir.passes.PassResult(model, modified=bool(renamed))
 
     def _folded(self, value: ir.Value) -> str | None:
-        """The one parameter that a constant was folded from."""
-        if value.name in self.parameters:
+        """The one parameter that a constant was folded from: by us, or before us by the exporter."""
+        try:
+            sources = set(ast.literal_eval(value.metadata_props.get(FOLDED_FROM, "[]")))
+        except (ValueError, SyntaxError):
             return None
-        sources = self.parameters & set(value.meta.get(FOLDED_FROM, ()))
-        return next(iter(sources)) if len(sources) == 1 else None
+        known = sources if value.name in self.parameters else sources & self.parameters
+        return str(next(iter(known))) if len(known) == 1 else None
 
 
 def _module(value: ir.Value) -> str | None:

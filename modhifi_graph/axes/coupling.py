@@ -1,8 +1,8 @@
 """Coupling: the rules of every op applied to one graph, so that axes which must agree share their layout.
 
-Constants do not couple. Exporters share one zero bias or one mask among many layers; two ops that read the same constant
-are not tied by it, so every use of a constant has axes of its own, and lowering gives it an array of its own where they
-differ.
+Constants do not couple. Exporters share one zero bias or one mask among many layers; two ops that read the same
+constant are not tied by it, so every use of a constant has axes of its own, and lowering gives it an array of its own
+where they differ.
 """
 
 from __future__ import annotations
@@ -93,7 +93,8 @@ def couple(graph: Graph) -> Coupling:
 
 def _pin_lengths(coupling: Coupling) -> None:
     """Pin what is read at run time, what is known only at run time, and what no target shape could say."""
-    for (value, axis), op in lengths_read(coupling.graph):
+    read = lengths_read(coupling.graph)
+    for (value, axis), op in read.escaping:
         axes = coupling.axes(value)
         coupling.pin_all(axes[axis : axis + 1] if axes else None, Pinned("its length is read at run time", op))
     open_axes = [
@@ -107,7 +108,7 @@ def _pin_lengths(coupling: Coupling) -> None:
     coupling.pin_all(list(dynamic), Pinned("its length is known only at run time"))
     for op in coupling.graph.ops:
         if op.kind in TARGETS and not op.domain:
-            mixed = unwritable(op, coupling.operands(op), coupling.axes(op.outputs[0]) or ())
+            mixed = unwritable(op, coupling.operand(op, 0), coupling.axes(op.outputs[0]) or (), read.entries)
             coupling.pin_all(list(mixed), Pinned("nested in a length computed at run time", op))
 
 

@@ -1,4 +1,4 @@
-"""Groups: the factors that can be pruned. A weight produces them, a contraction consumes them, and nothing pins them."""
+"""Groups: the factors that can be pruned. A weight produces them, a contraction consumes them, nothing pins them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rules that depend on an op's attributes: functions that write the line in :mod:`modhifi_graph.axes.rules` for an op."""
+"""Rules that depend on attributes: functions that write the line in :mod:`modhifi_graph.axes.rules` for one op."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The notation of the rules: how an op's axes relate, written the way einops writes it.
 
-``n (g i) *s, (g o) i *k, (g o) -> n (g o) *t`` reads: three inputs and one output; ``(g i)`` is an axis that nests ``i``
-in ``g``; ``*s`` is a run of any number of axes; ``-`` is an operand or axis that relates to nothing. A run that several
+``n (g i) *s, (g o) i *k, (g o) -> n (g o) *t`` reads: three inputs and one output; ``(g i)`` is an axis that nests
+``i`` in ``g``; ``*s`` is a run of any number of axes; ``-`` is an operand or axis that relates to nothing. A run that several
 operands share broadcasts from the right, as numpy does. A number is a factor of just that length.
 """
 

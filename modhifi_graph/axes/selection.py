@@ -1,4 +1,4 @@
-"""Ops that put axes together and take parts of them: every one is a sum of layouts, read in one direction or the other."""
+"""Ops that put axes together and take parts of them: each is a sum of layouts, read in one direction or the other."""
 
 from __future__ import annotations
 

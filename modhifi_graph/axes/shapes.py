@@ -1,13 +1,14 @@
 """Lengths that a graph reads at run time: which axes may not change under the computation that reads them.
 
-``Shape`` of a pruned axis gives the slim length. Where that number only ends in a target shape (``Reshape``, ``Expand``,
-``ConstantOfShape``), lowering rewrites the entry. Anywhere else (a scale of 1 / sqrt(d), a loop bound, a range) it would
-change what the graph computes, so the axis is pinned.
+``Shape`` of a pruned axis gives the slim length. Where that number only ends in a target shape (``Reshape``,
+``Expand``, ``ConstantOfShape``), lowering rewrites the entry. Anywhere else (a scale of 1 / sqrt(d), a loop bound, a
+range) it would change what the graph computes, so the axis is pinned.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -17,20 +18,40 @@ from modhifi_graph.graph import Graph, Op, Value
 Source = tuple[Value, int]
 """A value and the number of one of its axes."""
 
-Entries = list[frozenset[Source]]
-"""For every element of an integer tensor of rank 0 or 1, the axes whose lengths it was computed from."""
+Entry = int | frozenset[Source]
+"""A number, or the axes from whose lengths one is computed at run time."""
+
+Entries = list[Entry]
+"""Every element of an integer tensor of rank 0 or 1."""
 
 TARGETS: Mapping[str, int] = {"Reshape": 1, "Expand": 1, "ConstantOfShape": 0, "Resize": 3}
 """Ops that take a target shape, and in which input; see the lowering of each."""
+
+LONGEST = 64
+"""More elements than any vector of lengths has."""
 
 _NOTHING: frozenset[Source] = frozenset()
 _CARRIERS = ("Identity", "Squeeze", "Unsqueeze", "Reshape")
 
 
-def lengths_read(graph: Graph) -> Iterator[tuple[Source, Op]]:
-    """Every static axis whose length is read at run time by something other than a target shape, and by which op."""
-    entries: dict[Value, Entries] = {}
-    outputs = set(graph.outputs)
+@dataclass(frozen=True)
+class LengthsRead:
+    """What a graph reads of its own shapes.
+
+    Attributes
+    ----------
+    entries : the elements of every vector of lengths.
+    escaping : the axes whose lengths something other than a target shape reads, and which op does.
+    """
+
+    entries: dict[Value, Entries] = field(default_factory=dict)
+    escaping: list[tuple[Source, Op]] = field(default_factory=list)
+
+
+def lengths_read(graph: Graph) -> LengthsRead:
+    """Follow every length that is read from the ``Shape`` to whoever uses it."""
+    found = LengthsRead()
+    entries, outputs = found.entries, set(graph.outputs)
     for op in graph.ops:
         escaping: list[Value] = [value for value in op.captured if value in entries]
         carried = _lengths(op) if op.kind in ("Shape", "Size") and not op.domain else _carry(op, entries)
@@ -42,19 +63,23 @@ def lengths_read(graph: Graph) -> Iterator[tuple[Source, Op]]:
             escaping += [v for slot, v in enumerate(op.inputs) if v is not None and v in entries and slot != target]
         if op.kind == "Size" and not op.domain:
             escaping.append(op.outputs[0])  # a product of lengths is no entry of a target shape
-        for value in escaping:
-            for source in _NOTHING.union(*entries[value]):
-                yield source, op
+        sources = dict.fromkeys(source for value in escaping for entry in entries[value] for source in _sources(entry))
+        found.escaping.extend((source, op) for source in sources)
+    return found
+
+
+def _sources(entry: Entry) -> frozenset[Source]:
+    return _NOTHING if isinstance(entry, int) else entry
 
 
 def _lengths(op: Op) -> Entries:
     value = op.input(0)
     if value is None or value.shape is None:
         return []
-    read = [frozenset([(value, i)] if isinstance(dim, int) else []) for i, dim in enumerate(value.shape)]
+    read = [frozenset([(value, i)]) for i in range(len(value.shape))]
     if op.kind == "Size":
         return [_NOTHING.union(*read)]
-    return read[op.attributes.get("start", 0) : op.attributes.get("end")]
+    return [*read[op.attributes.get("start", 0) : op.attributes.get("end")]]
 
 
 def _carry(op: Op, entries: Mapping[Value, Entries]) -> Entries | None:
@@ -67,7 +92,7 @@ def _carry(op: Op, entries: Mapping[Value, Entries]) -> Entries | None:
         return None if None in parts else [entry for part in parts for entry in part or []]
     if op.kind == "Where" and values[0] not in entries:
         chosen, other = (_of(value, entries) for value in values[1:])
-        return None if chosen is None or other is None or len(chosen) != len(other) else _union(chosen, other)
+        return None if chosen is None or other is None or len(chosen) != len(other) else _either(chosen, other)
     if values[0] not in entries:
         return None
     integers = op.outputs[0].dtype is not None and np.issubdtype(op.outputs[0].dtype, np.integer)
@@ -76,16 +101,18 @@ def _carry(op: Op, entries: Mapping[Value, Entries]) -> Entries | None:
     return _select(op, entries[values[0]]) if op.kind in ("Gather", "Slice") else None
 
 
-def _union(a: Entries, b: Entries) -> Entries:
-    return [x | y for x, y in zip(a, b, strict=True)]
+def _either(a: Entries, b: Entries) -> Entries:
+    return [x if x == y else _sources(x) | _sources(y) for x, y in zip(a, b, strict=True)]
 
 
 def _of(value: Value, entries: Mapping[Value, Entries]) -> Entries | None:
-    """The entries of any integer vector: none of its elements is a length unless we saw it read."""
+    """The entries of any integer vector: no element is a length unless we saw it read."""
     if value in entries:
         return entries[value]
     size = None if value.shape is None else value.shape[0] if value.shape else 1
-    return [_NOTHING] * size if isinstance(size, int) else None
+    if not isinstance(size, int) or size > LONGEST:
+        return None
+    return [int(n) for n in np.atleast_1d(value.array())] if value.is_constant else [_NOTHING] * size
 
 
 def _select(op: Op, entries: Entries) -> Entries | None:
@@ -101,20 +128,24 @@ def _select(op: Op, entries: Entries) -> Entries | None:
         return None
 
 
-def unwritable(op: Op, inputs: Sequence[Sequence[Layout] | None], results: Iterable[Layout]) -> Iterator[Layout]:
+def unwritable(
+    op: Op, data: Sequence[Layout] | None, results: Sequence[Layout], entries: Mapping[Value, Entries]
+) -> Iterator[Layout]:
     """Axes of an op with a target shape that no entry of it could name once they shrink.
 
-    Such an axis nests a factor in a length known only at run time (``batch * heads``). Its entry has to be 0 or -1
-    (``Reshape``) or 1 (``Expand``, where the input has the axis already), which a constant target already says.
+    Such an axis nests a factor in a length known only at run time (``batch * heads``). ``Reshape`` can say 0 or -1,
+    if that is what the target said before; ``Expand`` can say 1, if its input has the axis already.
     """
-    data, slot = inputs[0], TARGETS[op.kind]
-    target = op.input(slot)
+    target = op.input(TARGETS[op.kind])
     if target is None:
         return
-    for back, axis in enumerate(reversed(list(results)), 1):
-        if axis.size is not None or all(factor.size is None for factor in leaves(axis)):
+    said = _of(target, entries)
+    for back, axis in enumerate(reversed(results), 1):
+        if axis.size is not None and (said is not None or target.is_constant):
             continue
+        if all(factor.size is None for factor in leaves(axis)):
+            continue
+        entry = said[-back] if said is not None and back <= len(said) else None
         carried = data is not None and back <= len(data) and list(leaves(data[-back])) == list(leaves(axis))
-        if (op.kind == "Reshape" and target.is_constant) or (op.kind == "Expand" and carried):
-            continue
-        yield axis
+        if not (op.kind == "Reshape" and entry in (0, -1)) and not (op.kind == "Expand" and carried):
+            yield axis

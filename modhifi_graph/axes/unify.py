@@ -131,7 +131,7 @@ def _cut_inside_element(outer: Layout, inner: Layout, whole: int, inside: int) -
 
 
 def _unify_products(a: Layout, b: Layout) -> None:
-    """Align from the innermost factor, or from the outermost where a length is unknown, until one side is one factor."""
+    """Align from the innermost factor, from the outermost where a length is unknown, until one side is one factor."""
     left, right = list(factors([a])), list(factors([b]))
     while left and right:
         if left[-1].size is not None and right[-1].size is not None:
@@ -150,7 +150,8 @@ def _unify_products(a: Layout, b: Layout) -> None:
 
 def _align_inner(left: list[Layout], right: list[Layout], a: Layout, b: Layout) -> None:
     x, y = left.pop(), right.pop()
-    assert x.size is not None and y.size is not None
+    assert x.size is not None
+    assert y.size is not None
     if max(x.size, y.size) % min(x.size, y.size):
         raise Clash(f"{render(a)} and {render(b)} nest differently")
     if x.size > y.size:

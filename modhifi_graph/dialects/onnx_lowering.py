@@ -154,7 +154,8 @@ def _target_shape(lowering: Lowering, op: Op) -> None:
     elif None not in lengths:
         lowering.replace_input(op, slot, np.array(lengths, np.int64))
     else:
-        known = np.array([n is not None for n in lengths])
+        carried = [op.kind == "Expand" and lowering.changed(axis) for axis in described]
+        known = np.array([n is not None or c for n, c in zip(lengths, carried, strict=True)])
         numbers = np.array([BROADCAST if n is None else n for n in lengths], np.int64)
         _mend(lowering, op, slot, known, numbers)
 

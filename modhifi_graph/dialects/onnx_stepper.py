@@ -13,6 +13,7 @@ import onnx
 import onnx_ir as ir
 
 from modhifi_graph.exporters.onnxruntime import Engine
+from modhifi_graph.models import to_proto
 
 Feeds = dict[str, np.ndarray]
 
@@ -31,7 +32,7 @@ class Stepper:
     """
 
     def __init__(self, model: ir.Model, batches: Sequence[Feeds], wanted: Iterable[str], threads: int = 0) -> None:
-        self._proto = ir.to_proto(model)
+        self._proto = to_proto(model)
         self._threads = threads
         self._constants = {tensor.name: tensor for tensor in self._proto.graph.initializer}
         self._next = 0

@@ -11,6 +11,7 @@ import onnx_ir as ir
 import torch
 
 from modhifi_graph.exporters.onnxruntime import Engine
+from modhifi_graph.models import to_proto
 from modhifi_graph.fidelity.consumers import Consumer
 from modhifi_graph.fidelity.moments import Moments
 
@@ -61,7 +62,7 @@ def observe(
         by_input.setdefault(consumer.x.name, []).append(consumer)
     streams = streams or {}
     wanted = list(dict.fromkeys([*by_input, *(c.y.name for c in consumers), *streams]))
-    proto = ir.to_proto(model)
+    proto = to_proto(model)
     present = {value.name for value in [*proto.graph.input, *proto.graph.output]}
     proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted if name not in present)
     engine = Engine.compile(proto, threads=threads)

@@ -66,11 +66,9 @@ class Regression:
         bias = (mean_t + t0) - torch.einsum("gop,gp->go", corrected, mean_x + x0)
         return corrected, bias
 
-    def bias(self, weight: torch.Tensor) -> torch.Tensor:
-        """The bias that makes the mean right for a given weight: ``E[t] - W E[x]``, shape (G, o)."""
-        mean_x = self.sum_x / self.count + self.x0.double()
-        mean_t = self.sum_t / self.count + self.t0.double()
-        return mean_t - torch.einsum("gop,gp->go", weight, mean_x)
+    def ridge(self, least: float) -> float:
+        """The relative damping: at least ``least``, and more the fewer rows an input has (a tenth at one row an input)."""
+        return least + 0.1 * min(1.0, self.xx.shape[-1] / self.count) ** 2
 
 
 def _outer(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

@@ -23,7 +23,7 @@ import torch
 from modhifi_graph.axes.groups import Group
 from modhifi_graph.fidelity.consumers import Consumer
 from modhifi_graph.fidelity.moments import Moments
-from modhifi_graph.fidelity.obs import Eliminator, removal_order
+from modhifi_graph.fidelity.obs import Eliminator, damped_inverse, removal_order
 
 CRITERIA = ("obs", "fidelity", "alpha", "rowsum", "energy", "magnitude", "random")
 
@@ -39,7 +39,7 @@ class Ranking:
     ----------
     order : components, first to go first; the last one never goes.
     costs : the share of its streams' energy that each removal costs on top of those before it, shape (len(order),).
-    snapshots : after some numbers of removals, the weights of every consumer, refitted (``obs`` only).
+    snapshots : after some numbers of removals, the weights of every consumer, refitted.
     """
 
     group: Group
@@ -74,9 +74,24 @@ def rank(
         scores += component_scores(consumer, moment, group, criterion) * scale
     if criterion == "random":
         scores = np.random.default_rng([seed, group.size]).permutation(group.size).astype(float)
-    ordered = np.argsort(scores, kind="stable")[:-1]
+    ordered = tuple(int(i) for i in np.argsort(scores, kind="stable")[:-1])
     costs = np.ones(len(ordered)) / group.size if criterion == "random" else np.sort(scores)[:-1]
-    return Ranking(group, tuple(int(i) for i in ordered), costs)
+    refits = {
+        stop: [refitted(c, m, group, ordered[:stop]) for c, m in zip(consumers, moments, strict=True)]
+        for stop in stops
+    }
+    return Ranking(group, ordered, np.maximum(costs, 1e-12), refits)
+
+
+def refitted(consumer: Consumer, moments: Moments, group: Group, gone: Sequence[int]) -> torch.Tensor:
+    """W with the inputs of some components zeroed and the others refitted: ``W C[:, K] (C[K, K] + lambda I)^-1``."""
+    weight, covariance = _weight(consumer), moments.covariance
+    columns = consumer.columns(group.factor)
+    stays = torch.from_numpy(np.flatnonzero(~np.isin(columns, list(gone))))
+    result = torch.zeros_like(weight)
+    target = (weight @ covariance)[:, :, stays]
+    result[:, :, stays] = target @ damped_inverse(covariance[:, stays[:, None], stays], RIDGE)
+    return result
 
 
 def component_inputs(consumer: Consumer, group: Group) -> torch.Tensor:
@@ -117,4 +132,4 @@ def output_energy(consumer: Consumer, moments: Moments) -> float:
 
 
 def _weight(consumer: Consumer) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(consumer.weight())).double()
+    return torch.from_numpy(consumer.weight().astype(np.float64))

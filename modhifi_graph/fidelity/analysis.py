@@ -1,0 +1,181 @@
+"""Observe and score: from a model and calibration inputs to a ranking of every group that can be scored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+import torch
+
+from modhifi_graph.accounting import Cost
+from modhifi_graph.axes.groups import Group, Groups
+from modhifi_graph.dialects.onnx_stepper import Feeds
+from modhifi_graph.fidelity import streams
+from modhifi_graph.fidelity.consumers import Consumer, consumers_of
+from modhifi_graph.fidelity.moments import Moments
+from modhifi_graph.fidelity.observe import observe
+from modhifi_graph.fidelity.scores import Ranking, output_energy, rank
+from modhifi_graph.fidelity.sensitivity import calibrated, measure
+
+STOPS = (1 / 8, 1 / 4, 1 / 2, 3 / 4)
+"""At these fractions of every group the effect of removal on the outputs is measured."""
+
+MEASURING_MACS = 1.5e12
+MOST_SAMPLES, FEWEST_SAMPLES = 128, 8
+"""Sensitivity is measured on as many samples as this many multiply-accumulates allow (so that the same model always gets
+the same number), within these limits."""
+
+ROWS_PER_INPUT_WANTED = 4
+"""A consumer whose moments rest on fewer rows than this times its inputs is rank-poor: worth a warning."""
+
+LARGEST_INPUT = 16384
+"""A consumer with more inputs than this is not scored: its covariance alone would take 2 GiB and more."""
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Analysis:
+    """What is known about a model before anything is removed.
+
+    Attributes
+    ----------
+    rankings : one for every group that was scored.
+    moments : of the consumers of those groups.
+    unscored : why each other group was not, by its name.
+    warnings : what the user should know about the calibration set.
+    """
+
+    rankings: tuple[Ranking, ...]
+    moments: Mapping[Consumer, Moments]
+    unscored: Mapping[str, str]
+    warnings: tuple[str, ...]
+
+
+def scorable(groups: Groups) -> tuple[dict[Group, list[Consumer]], dict[str, str]]:
+    """The groups whose every consumer is a linear map with a weight, with those; and why the others are not."""
+    consumers = consumers_of(groups)
+    found: dict[Group, list[Consumer]] = {}
+    unscored: dict[str, str] = {}
+    for group in groups.groups:
+        members: list[Consumer] = []
+        for contraction in group.consumers:
+            consumer = consumers.get(contraction, "two activations meet there, and no weight can be refitted")
+            if isinstance(consumer, Consumer) and consumer.inputs <= LARGEST_INPUT:
+                members.append(consumer)
+            else:
+                why = consumer if isinstance(consumer, str) else f"it has more than {LARGEST_INPUT} inputs"
+                unscored.setdefault(group.name, f"consumed by {contraction.op}: {why}")
+        if group.name not in unscored and any(_ragged(consumer, group) for consumer in members):
+            unscored[group.name] = "its components are nested in themselves"
+        if group.name not in unscored:
+            found[group] = members
+    return found, unscored
+
+
+def _ragged(consumer: Consumer, group: Group) -> bool:
+    columns = consumer.columns(group.factor)
+    return len(set(np.bincount(columns[columns >= 0], minlength=group.size).tolist())) != 1
+
+
+def analyse(
+    model: ir.Model,
+    groups: Groups,
+    batches: Sequence[Feeds],
+    *,
+    criterion: str = "obs",
+    wanted: Callable[[Group], bool] = lambda group: True,
+    seed: int = 0,
+    threads: int = 0,
+    progress: Progress = lambda stage, done, total: None,
+) -> Analysis:
+    """Observe ``model`` on ``batches``, rank the components of every wanted group, and price them on the outputs.
+
+    Time: the forward passes, O(rows p^2) a consumer for its moments, O(components p (p + o) block) a group and consumer
+    for greedy OBS, and four partial forward passes a group on a few samples.
+    """
+    members, unscored = scorable(groups)
+    members = {group: consumers for group, consumers in members.items() if wanted(group)}
+    order = {op: i for i, op in enumerate(groups.coupling.graph.ops)}
+    every = [c for c in consumers_of(groups).values() if isinstance(c, Consumer) and c.inputs <= LARGEST_INPUT]
+    every.sort(key=lambda c: order[c.op])
+    where = streams.destinations(groups.coupling.graph, every)
+    sums = {value.name: 1 if c.op.kind == "Conv" else -1 for c in every for value in where[c].joins}
+    observation = observe(
+        model, batches, every, sums, seed=seed, threads=threads, progress=lambda a, b: progress("observe", a, b)
+    )
+    moments = observation.moments
+    own = {c: output_energy(c, moments[c]) for c in every}
+    scale = streams.worth(every, where, own, observation.energy)
+    rankings: dict[Ranking, list[Consumer]] = {}
+    by_contraction = {c.contraction: c for c in every}
+    for number, (group, consumers) in enumerate(members.items()):
+        seen = [by_contraction[c.contraction] for c in consumers]
+        stops = sorted({min(group.size - 1, max(1, round(group.size * part))) for part in STOPS})
+        ranking = rank(
+            group, seen, [moments[c] for c in seen], [scale[c] for c in seen], criterion, seed=seed, stops=stops
+        )
+        rankings[ranking] = seen
+        progress("score", number + 1, len(members))
+    prices = measure(
+        model,
+        groups.coupling.graph,
+        list(rankings),
+        rankings,
+        moments,
+        _few(batches, _samples(groups, len(rankings))),
+        threads=threads,
+        progress=lambda a, b: progress("measure", a, b),
+    )
+    return Analysis(
+        tuple(calibrated(ranking, prices[ranking]) for ranking in rankings),
+        {c: moments[c] for consumers in rankings.values() for c in consumers},
+        unscored,
+        tuple(_poor(rankings, moments)),
+    )
+
+
+def unobserved(groups: Groups, criterion: str, wanted: Callable[[Group], bool], seed: int) -> Analysis:
+    """Rankings without any data, for the criteria that need none: ``magnitude`` and ``random``."""
+    members, unscored = scorable(groups)
+    rankings = []
+    for group, consumers in members.items():
+        if wanted(group):
+            blank = [Moments.of(torch.zeros(c.parts, 1, c.inputs)) for c in consumers]
+            weights = [1 / max(1e-30, float(np.square(c.weight()).sum())) for c in consumers]
+            rankings.append(rank(group, consumers, blank, weights, criterion, seed=seed))
+    return Analysis(tuple(rankings), {}, unscored, ())
+
+
+def _samples(groups: Groups, rankings: int) -> int:
+    """Half of the network runs for each of the measured widths, on average."""
+    each = max(1, Cost(groups).macs()) * max(1, rankings) * len(STOPS) / 2
+    return int(min(MOST_SAMPLES, max(FEWEST_SAMPLES, MEASURING_MACS / each)))
+
+
+def _few(batches: Sequence[Feeds], samples: int) -> list[Feeds]:
+    """The first batches that hold ``samples`` samples; one that is too large is cut where its inputs all allow it."""
+    taken: list[Feeds] = []
+    for batch in batches:
+        sizes = {len(array) for array in batch.values() if array.ndim}
+        count = max(sizes, default=1)
+        if len(sizes) == 1 and count > samples:
+            taken.append({name: array[:samples] if array.ndim else array for name, array in batch.items()})
+        else:
+            taken.append(batch)
+        samples -= count
+        if samples <= 0:
+            break
+    return taken
+
+
+def _poor(rankings: Mapping[Ranking, Sequence[Consumer]], moments: Mapping[Consumer, Moments]) -> list[str]:
+    consumers = dict.fromkeys(c for members in rankings.values() for c in members)
+    poor = [c for c in consumers if moments[c].count < ROWS_PER_INPUT_WANTED * c.inputs]
+    return [
+        f"{c.op}: {moments[c].count} calibration rows for {c.inputs} inputs; what they do not show is kept only as far as "
+        "the weights do: give more samples, of everything the model will see"
+        for c in poor
+    ]

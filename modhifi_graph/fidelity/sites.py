@@ -1,0 +1,157 @@
+"""Where a slim model can be repaired: its consumers, the bias that goes with each, and the stream that each joins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from modhifi_graph.axes.coupling import couple
+from modhifi_graph.axes.groups import Groups, find_groups
+from modhifi_graph.axes.layout import Layout, kept
+from modhifi_graph.dialects.onnx import Lifted
+from modhifi_graph.dialects.onnx_lowering import new_initialiser
+from modhifi_graph.dialects.onnx_stepper import Stepper
+from modhifi_graph.fidelity.consumers import Consumer, consumers_of
+from modhifi_graph.graph import Graph, Op, Value
+
+
+@dataclass(frozen=True, eq=False)
+class Site:
+    """A consumer of the slim model and where its target is found.
+
+    Attributes
+    ----------
+    consumer : in the slim model.
+    bias : (op, slot) of the constant that serves as its bias: its own slot, or an addition right after a MatMul; None where
+        there is none and none can be given.
+    output : the value that holds the output with its bias.
+    stream : (the sum, the other summand) where the output joins a stream that is there before it, else None.
+    channels : positions of the dense output's channels that the slim one has.
+    """
+
+    consumer: Consumer
+    bias: tuple[Op, int] | None
+    output: Value
+    stream: tuple[Value, Value] | None
+    channels: np.ndarray
+
+    @property
+    def channel_axis(self) -> int:
+        return channel_axis(self.consumer)
+
+
+def channel_axis(consumer: Consumer) -> int:
+    """The axis of the output that holds its channels, counted from the front for convolutions, else from the back."""
+    if consumer.op.kind == "Conv":
+        return 1
+    return -2 if consumer.op.kind == "MatMul" and consumer.contraction.slot == 1 else -1
+
+
+def sites(dense: Groups, slim: Lifted, keep: Mapping[Layout, np.ndarray]) -> Iterator[Site]:
+    """The sites of a slim model in the order in which it runs; ``keep`` are the dense factors that were cut."""
+    values = {value.name: value for value in dense.coupling.graph.values()}
+    graph = slim.graph
+    readers = _readers(graph)
+    position = {value: i for i, op in enumerate(graph.ops) for value in op.outputs}
+    place = {op: i for i, op in enumerate(graph.ops)}
+    found = [c for c in consumers_of(find_groups(couple(graph))).values() if isinstance(c, Consumer)]
+    for consumer in sorted(found, key=lambda c: place[c.op]):
+        bias, output = _bias(consumer, readers)
+        value = values.get(output.name)
+        axes = dense.coupling.axes(value) if value is not None else None
+        if axes is not None:
+            channels = kept(axes[channel_axis(consumer)], keep)
+            yield Site(consumer, bias, output, _stream(output, readers, position), channels)
+
+
+def _readers(graph: Graph) -> dict[Value, list[Op]]:
+    readers: dict[Value, list[Op]] = {}
+    for op in graph.ops:
+        for value in {v for v in (*op.inputs, *op.captured) if v is not None}:
+            readers.setdefault(value, []).append(op)
+    return readers
+
+
+def _bias(consumer: Consumer, readers: Mapping[Value, list[Op]]) -> tuple[tuple[Op, int] | None, Value]:
+    op, y = consumer.op, consumer.y
+    if op.kind == "Conv":
+        return (op, 2), y
+    if op.kind == "Gemm":
+        own = op.input(2)
+        return ((op, 2) if own is None or (own.is_constant and own.rank == 1) else None), y
+    ops = readers.get(y, [])
+    if len(ops) == 1 and ops[0].kind == "Add" and y.shape is not None and channel_axis(consumer) == -1:
+        for slot, value in enumerate(ops[0].inputs):
+            if value is not None and value.is_constant and value.shape == y.shape[-1:]:
+                return (ops[0], slot), ops[0].outputs[0]
+    return None, y
+
+
+def _stream(
+    value: Value, readers: Mapping[Value, list[Op]], position: Mapping[Value, int]
+) -> tuple[Value, Value] | None:
+    ops = readers.get(value, [])
+    if len(ops) != 1 or ops[0].kind != "Add":
+        return None
+    others = [v for v in ops[0].inputs if v is not None and v is not value]
+    if len(others) != 1 or others[0].is_constant or others[0].shape is None or value.shape is None:
+        return None
+    if len(others[0].shape) != len(value.shape) or position.get(others[0], -1) > position[value]:
+        return None
+    return ops[0].outputs[0], others[0]
+
+
+class Editor:
+    """Writes repaired weights into a model, and into a run of it that is under way."""
+
+    def __init__(self, lifted: Lifted, stepper: Stepper | None = None) -> None:
+        self._lifted = lifted
+        self._stepper = stepper
+
+    def weight(self, site: Site, weight: np.ndarray) -> None:
+        """Give the site's op W, shape (G, o, p)."""
+        slot = site.consumer.contraction.other
+        like = site.consumer.op.inputs[slot]
+        assert like is not None
+        self._set(site.consumer.op, slot, site.consumer.parameter(weight, like.array()))
+
+    def bias(self, site: Site, bias: np.ndarray) -> None:
+        """Give the site the bias b, shape (G, o), where it can have one."""
+        if site.bias is None:
+            return
+        op, slot = site.bias
+        weight = site.consumer.op.inputs[site.consumer.contraction.other]
+        assert weight is not None
+        beta = op.attributes.get("beta", 1.0) if op.kind == "Gemm" else 1.0
+        self._set(op, slot, (bias.reshape(-1) / (beta or 1.0)).astype(weight.dtype))
+
+    def current_bias(self, site: Site) -> np.ndarray:
+        """The bias as it is, shape (G, o); zeros where there is none."""
+        shape = (site.consumer.parts, site.consumer.outputs)
+        value = site.bias[0].input(site.bias[1]) if site.bias is not None else None
+        if site.bias is None or value is None:
+            return np.zeros(shape)
+        beta = site.bias[0].attributes.get("beta", 1.0) if site.bias[0].kind == "Gemm" else 1.0
+        return np.broadcast_to(value.array().astype(np.float64) * beta, (shape[0] * shape[1],)).reshape(shape)
+
+    def _set(self, op: Op, slot: int, array: np.ndarray) -> None:
+        """Give the node a constant of its own."""
+        node = self._lifted.nodes[op]
+        if slot >= len(node.inputs):
+            node.resize_inputs(slot + 1)
+        old = node.inputs[slot]
+        if old is not None and old.is_initializer() and len(old.uses()) == 1 and not old.is_graph_output():
+            old.const_value = ir.tensor(array, name=old.name)
+            old.shape = ir.Shape(array.shape)
+            if self._stepper is not None:
+                self._stepper.replace(old.name or "", array)
+            return
+        other = node.inputs[1]
+        name = old.name if old is not None else f"{other.name if other is not None else node.name}_bias"
+        new = new_initialiser(self._lifted.model, array, name or "bias")
+        node.replace_input_with(slot, new)
+        if self._stepper is not None:
+            self._stepper.rewire(node.outputs[0].name or "", slot, new.name or "", array)

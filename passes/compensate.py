@@ -1,0 +1,82 @@
+"""Repair a slim model in closed form, from calibration inputs alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import onnx_ir as ir
+
+from modhifi_graph.axes.groups import Groups
+from modhifi_graph.dialects.onnx_stepper import Feeds
+from modhifi_graph.fidelity import local, sequential
+from modhifi_graph.fidelity.consumers import Consumer
+from modhifi_graph.fidelity.moments import Moments
+from modhifi_graph.plan import Plan
+
+METHODS = ("none", *local.METHODS, "sequential")
+
+
+class Compensate(ir.passes.InPlacePass):
+    """Refit what ``Slim(plan)`` left, so that it computes what the dense model does as nearly as least squares can.
+
+    Parameters
+    ----------
+    dense : the normalised model that was slimmed.
+    groups : its groups.
+    plan : what stayed.
+    method : one of :data:`METHODS`.
+    batches : calibration inputs, for "sequential".
+    moments : of the dense model's consumers, for the local methods.
+    """
+
+    def __init__(
+        self,
+        dense: ir.Model,
+        groups: Groups,
+        plan: Plan,
+        method: str = "sequential",
+        *,
+        batches: Sequence[Feeds] = (),
+        moments: Mapping[Consumer, Moments] | None = None,
+        seed: int = 0,
+        threads: int = 0,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> None:
+        super().__init__()
+        self._dense, self._groups, self._plan, self._method = dense, groups, plan, method
+        self._batches, self._moments = batches, moments or {}
+        self._seed, self._threads, self._progress = seed, threads, progress
+
+    def requires(self, model: ir.Model) -> None:
+        if self._method not in METHODS:
+            raise ir.passes.PreconditionError(f"compensation {self._method!r} is none of {', '.join(METHODS)}")
+        if self._method == "sequential" and not self._batches:
+            raise ir.passes.PreconditionError("sequential compensation needs calibration inputs")
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        self._shapes = _shapes(model)
+        if self._method == "sequential":
+            changed = sequential.compensate(
+                self._dense,
+                self._groups,
+                model,
+                self._plan,
+                self._batches,
+                seed=self._seed,
+                threads=self._threads,
+                progress=self._progress,
+            )
+        elif self._method == "none":
+            changed = 0
+        else:
+            changed = local.compensate(self._groups, model, self._plan, self._moments, self._method)
+        return ir.passes.PassResult(model, modified=changed > 0)
+
+    def ensures(self, model: ir.Model) -> None:
+        after = _shapes(model)
+        if any(after[name] != shape for name, shape in self._shapes.items() if name in after):
+            raise ir.passes.PostconditionError("compensation changed the shape of a weight")
+
+
+def _shapes(model: ir.Model) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(v.const_value.shape.numpy()) for name, v in model.graph.initializers.items() if v.const_value}
