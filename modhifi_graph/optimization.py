@@ -327,7 +327,7 @@ def _fidelity(
     size = max((len(array) for array in batches[0].values() if array.ndim), default=1)
     few = batches[: max(1, FIDELITY_SAMPLES // size)]
     results = [(before.run(feeds), after.run(feeds)) for feeds in few]
-    floats = [name for name, array in results[0][0].items() if array.dtype.kind == "f"]
+    floats = [name for name, a in results[0][0].items() if isinstance(a, np.ndarray) and a.dtype.kind == "f"]
     if not floats:
         return None
     error = relative_error(

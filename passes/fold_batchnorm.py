@@ -46,12 +46,14 @@ class Foldable:
     @cached_property
     def scale(self) -> np.ndarray:
         gain, _, _, variance = map(_float64, self.parameters)
-        return gain / np.sqrt(variance + self.norm.attributes.get_float("epsilon", 1e-5))
+        scale: np.ndarray = gain / np.sqrt(variance + self.norm.attributes.get_float("epsilon", 1e-5))
+        return scale
 
     @cached_property
     def shift(self) -> np.ndarray:
         _, bias, mean, _ = map(_float64, self.parameters)
-        return bias - self.scale * mean
+        shift: np.ndarray = bias - self.scale * mean
+        return shift
 
     def constants(self) -> dict[tuple[ir.Node, int], np.ndarray] | None:
         """The new constants, by node and input; None where something is missing or does not fit."""
@@ -86,11 +88,13 @@ class Foldable:
             if outputs * groups != channels:
                 return None
             grouped = weight.reshape(groups, inputs // groups, outputs, *kernel)
-            return (grouped * self.scale.reshape(groups, 1, outputs, *[1] * len(kernel))).reshape(weight.shape)
+            scaled: np.ndarray = grouped * self.scale.reshape(groups, 1, outputs, *[1] * len(kernel))
+            return scaled.reshape(weight.shape)
         outer = kind == "Conv" or (kind == "Gemm" and self.layer.attributes.get_int("transB", 0) == 1)
-        if weight.shape[0 if outer else -1] != channels:
+        if weight.shape[0 if outer else -1] != channels or (kind == "MatMul" and weight.ndim != 2):
             return None
-        return weight * (self.scale.reshape(-1, *[1] * (weight.ndim - 1)) if outer else self.scale)
+        result: np.ndarray = weight * (self.scale.reshape(-1, *[1] * (weight.ndim - 1)) if outer else self.scale)
+        return result
 
 
 class FoldBatchNorm(ir.passes.InPlacePass):
@@ -154,7 +158,7 @@ def _find(norm: ir.Node) -> Foldable | None:
     if layer is None or layer.op_type not in LINEAR:
         return None
     # Channels are axis 1; the outputs of a product with a matrix are its last axis.
-    if layer.op_type == "MatMul" and _rank(layer.outputs[0]) != 2:
+    if layer.op_type == "MatMul" and (_rank(layer.outputs[0]) or _rank(layer.inputs[0])) != 2:
         return None
     return Foldable(norm, layer, addition)
 
@@ -171,8 +175,8 @@ def _input(node: ir.Node, slot: int) -> ir.Value | None:
     return node.inputs[slot] if slot < len(node.inputs) else None
 
 
-def _rank(value: ir.Value) -> int | None:
-    return None if value.shape is None else len(value.shape)
+def _rank(value: ir.Value | None) -> int | None:
+    return None if value is None or value.shape is None else len(value.shape)
 
 
 def _float64(array: np.ndarray | None) -> np.ndarray:

@@ -37,7 +37,7 @@ class FoldLengths(ir.passes.InPlacePass):
             vector = _evaluate(node, known)
             if vector is not None:
                 known[node.outputs[0]] = vector
-                modified |= _replace(model, node.outputs[0], vector)
+                modified |= _replace(model, node.outputs[0], vector, known)
             if not node.domain and node.op_type in SHAPED:
                 modified |= _refine(node, known)
             if not node.domain and node.op_type == "Reshape":
@@ -73,12 +73,13 @@ def _read(value: ir.Value, known: Mapping[ir.Value, Vector]) -> Vector | None:
     return None if array is None or array.ndim > 1 or array.size > LONGEST else array.astype(object)
 
 
-def _replace(model: ir.Model, value: ir.Value, vector: Vector) -> bool:
-    """Put a constant in place of a vector that is known in full."""
+def _replace(model: ir.Model, value: ir.Value, vector: Vector, known: dict[ir.Value, Vector]) -> bool:
+    """Put a constant in place of a vector that is known in full; its readers are still followed."""
     if not value.uses() or not all(isinstance(element, int | bool) for element in vector.ravel()):
         return False
     dtype = np.dtype(np.int64) if value.dtype is None else value.dtype.numpy()
     constant = new_initialiser(model, vector.astype(dtype), f"{value.name}_known")
+    known[constant] = vector
     for node, slot in tuple(value.uses()):
         node.replace_input_with(slot, constant)
     return True
@@ -94,6 +95,8 @@ def _refine(node: ir.Node, known: Mapping[ir.Value, Vector]) -> bool:
     old = _dims(result) or [None] * len(dims)
     new = [before if dim is None or isinstance(before, int) else dim for before, dim in zip(old, dims, strict=True)]
     result.shape = ir.Shape(new)
+    if node.op_type in SAME and result.type is None and node.inputs[0] is not None:
+        result.type = node.inputs[0].type
     # A name that inference invented is forgotten before it runs again, so it is no progress.
     return any(is_invented(before) and not is_invented(now) for before, now in zip(old, new, strict=True))
 
@@ -164,12 +167,20 @@ def _filled(node: ir.Node, _: Any, target: Vector | None) -> list[Element] | Non
     return None if target is None or target.ndim != 1 else list(target)
 
 
+def _same(node: ir.Node, dims: list[Element] | None, *_: Any) -> list[Element] | None:
+    return dims
+
+
 def _range(node: ir.Node, _: Any, *bounds: Vector | None) -> list[Element] | None:
     start, limit, step = (None if bound is None or bound.ndim else bound.item() for bound in bounds)
     return [limit] if (start, step) == (0, 1) and isinstance(limit, str) else None
 
 
+SAME = ("GroupNormalization", "MeanVarianceNormalization")
+"""Ops that keep their input's shape, which onnx's shape inference does not know."""
+
 SHAPED: Mapping[str, Callable[..., list[Element] | None]] = {
+    **dict.fromkeys(SAME, _same),
     "Reshape": _reshaped,
     "Expand": _expanded,
     "ConstantOfShape": _filled,

@@ -46,6 +46,7 @@ class Mask(ir.passes.InPlacePass):
             old = node.inputs[slot]
             assert old is not None
             node.replace_input_with(slot, new_initialiser(model, array, f"{old.name}_masked"))
+        common.RemoveUnusedNodesPass()(model)
         common.NameFixPass()(model)
         return ir.passes.PassResult(model, modified=bool(keep))
 

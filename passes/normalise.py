@@ -17,7 +17,7 @@ FOLD_LIMIT = 1 << 28
 """Largest constant, in elements, that folding may read or make."""
 
 FOLDING_ROUNDS = 64
-"""Folding a shape lets the next inference know more; ShuffleNet, whose blocks each read the last one's, takes ten."""
+"""Folding a shape lets the next inference know more; ShuffleNet, whose blocks each read the last one's, takes nine."""
 
 EARLIEST_OPSET = 9
 INITIALISERS_NEED_NO_INPUT = 4

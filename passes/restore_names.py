@@ -10,6 +10,7 @@ import ast
 import re
 from collections import defaultdict
 from collections.abc import Collection
+from itertools import pairwise
 
 import onnx_ir as ir
 
@@ -59,9 +60,9 @@ def _module(value: ir.Value) -> str | None:
     if len(uses) != 1 or not _EXPORTED.fullmatch(value.name or ""):
         return None
     node, slot = uses[0]
-    root, *scopes, kind = (node.name or "").split("/")
-    if root or kind != node.op_type or slot not in _SLOTS or not scopes:
+    root, *path = (node.name or "").split("/")
+    if root or len(path) < 2 or path[-1] != node.op_type or slot not in _SLOTS:
         return None
     # A module in a list repeats the list's name: /features/features.1/features.1.0
-    inner = [scope for scope, after in zip(scopes, [*scopes[1:], ""], strict=True) if not after.startswith(f"{scope}.")]
+    inner = [scope for scope, after in pairwise(path) if not after.startswith(f"{scope}.")]
     return ".".join([*inner, _SLOTS[slot]])

@@ -67,7 +67,7 @@ class Group:
 
 @dataclass(frozen=True, eq=False)
 class PinnedFactor:
-    """A factor that is produced and consumed like a group, but must stay whole."""
+    """A factor that a weight produces, like a group's, but that must stay whole."""
 
     name: str
     factor: Layout
@@ -105,10 +105,10 @@ def find_groups(coupling: Coupling) -> Groups:
     names, kinds = _names(produced), _attention(coupling)
     groups, pinned = [], []
     for factor, uses in produced.items():
-        if factor not in consumed or factor.size == 1:
-            continue
-        if factor in reasons:
-            pinned.append(PinnedFactor(names[factor], factor, factor.size, reasons[factor]))
+        why = reasons.get(factor, ())
+        if why and (factor in consumed or any(reason.op is not None for reason in why)):
+            pinned.append(PinnedFactor(names[factor], factor, factor.size, why))
+        if why or factor not in consumed:
             continue
         assert factor.size is not None
         ops = {use.op for use in uses} | {contraction.op for contraction in consumed[factor]}

@@ -140,10 +140,11 @@ def kept(layout: Layout, keep: Mapping[Layout, np.ndarray]) -> np.ndarray:
     whole. ValueError where the axis has a length known only at run time.
     """
     layout = find(layout)
-    if layout.size is None:
+    size = layout.size
+    if size is None:
         raise ValueError(f"{render(layout)} has a length known only at run time")
     if layout.kind is Kind.LEAF:
-        return keep[layout] if layout in keep else np.arange(layout.size)
+        return keep[layout] if layout in keep else np.arange(size)
     if layout.kind is Kind.SUM:
         starts = np.cumsum([0, *(part.size or 0 for part in layout.parts)])
         return np.concatenate([start + kept(part, keep) for start, part in zip(starts, layout.parts, strict=False)])
@@ -160,7 +161,7 @@ def owners(layout: Layout, factor: Layout) -> np.ndarray:
     """
     layout = find(layout)
     if layout.kind is Kind.LEAF:
-        return np.arange(layout.size) if layout is factor else np.full(layout.size or 0, -1)
+        return np.arange(layout.size or 0) if layout is factor else np.full(layout.size or 0, -1)
     if layout.kind is Kind.SUM:
         return np.concatenate([owners(part, factor) for part in layout.parts])
     result = np.full(1, -1)
@@ -188,7 +189,7 @@ def render(layout: Layout, names: Mapping[Layout, str] | None = None) -> str:
     if layout.kind is Kind.LEAF:
         label = (names or {}).get(layout)
         return f"{label}:{layout.size}" if label else str(layout.size if layout.size is not None else "?")
-    inner: Sequence[str] = [render(part, names) for part in layout.parts]
     if layout.kind is Kind.SUM:
-        return "[" + " + ".join(inner) + "]"
-    return "(" + " ".join(inner) + ")" if inner else "1"
+        return "[" + " + ".join(render(part, names) for part in terms([layout])) + "]"
+    inner = [render(part, names) for part in factors([layout]) if part.size != 1]
+    return "(" + " ".join(inner) + ")" if len(inner) > 1 else inner[0] if inner else "1"

@@ -1,7 +1,7 @@
 """The notation of the rules: how an op's axes relate, written the way einops writes it.
 
 ``n (g i) *s, (g o) i *k, (g o) -> n (g o) *t`` reads: three inputs and one output; ``(g i)`` is an axis that nests
-``i`` in ``g``; ``*s`` is a run of any number of axes; ``-`` is an operand or axis that relates to nothing. A run that several
+``i`` in ``g``; ``*s`` is a run of any number of axes; ``-`` is an operand that relates to nothing. A run that several
 operands share broadcasts from the right, as numpy does. A number is a factor of just that length.
 """
 
@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-_TOKEN = re.compile(r"\(([^)]*)\)|(\*\w+)|([\w.]+)|(-)")
+_TOKEN = re.compile(r"\(([^)]*)\)|(\*\w+)|(\w+)")
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,6 @@ def _operand(text: str) -> Operand:
     if _TOKEN.sub("", text).strip():
         raise ValueError(f"cannot read the axes {text!r}")
     terms: list[Axis | Run] = []
-    for nested, run, name, _ in _TOKEN.findall(text):
+    for nested, run, name in _TOKEN.findall(text):
         terms.append(Run(run[1:]) if run else Axis(tuple(nested.split()) if nested else (name,)))
     return tuple(terms)

@@ -72,13 +72,14 @@ def _unify_sums(a: Layout, b: Layout) -> None:
     left, right = list(terms([a])), list(terms([b]))
     while left and right:
         x, y = find(left.pop(0)), find(right.pop(0))
-        if x.size is None or y.size is None:
+        m, n = x.size, y.size
+        if m is None or n is None:
             raise Clash("a concatenated length is known only at run time")
-        if x.size > y.size:
-            x, rest = cut(x, y.size)
+        if m > n:
+            x, rest = cut(x, n)
             left.insert(0, rest)
-        elif y.size > x.size:
-            y, rest = cut(y, x.size)
+        elif n > m:
+            y, rest = cut(y, m)
             right.insert(0, rest)
         unify(x, y)
 
@@ -108,14 +109,14 @@ def _cut_sum(layout: Layout, at: int) -> tuple[Layout, Layout]:
     parts = list(layout.parts)
     while parts:
         part = find(parts.pop(0))
-        assert part.size is not None
-        if at < part.size:
+        size = part.size or 0
+        if at < size:
             if at:
                 first, part = cut(part, at)
                 before.append(first)
             return concatenation(before), concatenation([part, *parts])
         before.append(part)
-        at -= part.size
+        at -= size
     raise AssertionError("a cut lies inside its axis")
 
 
@@ -150,15 +151,14 @@ def _unify_products(a: Layout, b: Layout) -> None:
 
 def _align_inner(left: list[Layout], right: list[Layout], a: Layout, b: Layout) -> None:
     x, y = left.pop(), right.pop()
-    assert x.size is not None
-    assert y.size is not None
-    if max(x.size, y.size) % min(x.size, y.size):
+    m, n = x.size or 0, y.size or 0
+    if not m or not n or max(m, n) % min(m, n):
         raise Clash(f"{render(a)} and {render(b)} nest differently")
-    if x.size > y.size:
-        rest, x = split_inner(x, y.size)
+    if m > n:
+        rest, x = split_inner(x, n)
         left.append(rest)
-    elif y.size > x.size:
-        rest, y = split_inner(y, x.size)
+    elif n > m:
+        rest, y = split_inner(y, m)
         right.append(rest)
     unify(x, y)
 

@@ -76,7 +76,7 @@ def _value(source: ir.Value) -> Value:
     )
 
 
-def _dim(dim: int | ir.SymbolicDim) -> Dim:
+def _dim(dim: int | ir.SymbolicDimProtocol) -> Dim:
     if isinstance(dim, int):
         return dim if dim >= 0 else None
     return dim.value if dim.value is None else str(dim.value)

@@ -197,7 +197,7 @@ def _slice(lowering: Lowering, op: Op) -> None:
     if not any(lowering.changed(axes[axis]) for axis in touched):
         return
     starts, ends = op.parameter("starts", 1), op.parameter("ends", 2)
-    assert starts is not None and ends is not None, "an axis sliced at run time is pinned"  # noqa: PT018
+    assert starts is not None and ends is not None, "an axis sliced at run time is pinned"
     first, last = list(map(int, starts)), list(map(int, ends))
     for k, axis in enumerate(touched):
         if lowering.changed(axes[axis]):

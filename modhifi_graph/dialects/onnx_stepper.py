@@ -79,10 +79,18 @@ class Stepper:
             trial[f"{name}_shift"] = onnx.numpy_helper.from_array(shift, f"{name}_shift")
             nodes[-1:] = [changed, onnx.helper.make_node("Add", [f"{name}_before", f"{name}_shift"], [name])]
         needed = {name for node in nodes for name in _reads(node)}
+        made = {name for node in nodes for name in node.output}
         fed = [name for name in self._live[0] if name in needed]
+        left = [name for name in outputs if name in made]  # the others have been computed already
+        if not left:
+            return [{name: batch[name] for name in outputs} for batch in self._live]
         constants = {**self._constants, **trial}
-        engine = Engine.compile(self._segment(nodes, fed, list(outputs), needed, constants), threads=self._threads)
-        return [engine.run({name: batch[name] for name in fed}, outputs) for batch in self._live]
+        engine = Engine.compile(self._segment(nodes, fed, left, needed, constants), threads=self._threads)
+        results = []
+        for batch in self._live:
+            found = engine.run({name: batch[name] for name in fed}, left)
+            results.append({name: found[name] if name in found else batch[name] for name in outputs})
+        return results
 
     def rewire(self, output: str, slot: int, name: str, array: np.ndarray) -> None:
         """Let the node that makes ``output`` read a new constant ``name`` in ``slot``."""

@@ -19,7 +19,7 @@ from modhifi_graph.fidelity.observe import observe
 from modhifi_graph.fidelity.scores import Ranking, output_energy, rank
 from modhifi_graph.fidelity.sensitivity import calibrated, measure
 
-STOPS = (1 / 8, 1 / 4, 1 / 2, 3 / 4)
+STOPS = (1 / 8, 1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4)
 """At these fractions of every group the effect of removal on the outputs is measured."""
 
 MEASURING_MACS = 1.5e12

@@ -118,6 +118,9 @@ def _consumer(contraction: Contraction) -> Consumer | str:
     if op.kind == "Gemm" and len(shape) == 2:
         o, p = shape if op.attributes.get("transB") else shape[::-1]
         return Consumer(contraction, 1, o, p, 1)
+    x = op.inputs[contraction.slot]
+    if op.kind == "MatMul" and contraction.slot == 1 and (x is None or (x.rank or 0) < 2):
+        return "a weight times a single vector is not supported"
     if op.kind == "MatMul" and len(shape) == 2:
         o, p = shape[::-1] if contraction.slot == 0 else shape
         return Consumer(contraction, 1, o, p, 1)

@@ -3,6 +3,8 @@
 - ``bias``: the mean of what went is added to the bias, ``b' = b + W[:, gone] m[gone]``;
 - ``scalar``: besides, each contribution that stays is scaled by the paper's ``delta_c = 1 + Q_c[K, K]^-1 Q_c[K, gone] 1``;
 - ``lstsq``: affine least squares, ``W' = W C[:, K] (C[K, K] + lambda I)^-1``, ``b' = b + (W - W') m``.
+
+A consumer that cannot be given a bias is repaired around zero: ``E[x x^T] = C + m m^T`` takes the place of C.
 """
 
 from __future__ import annotations
@@ -45,7 +47,7 @@ def compensate(
             continue
         stays = _with_taps(kept(layout, keep), consumer.taps)
         components = _components(consumer, layout, keep)
-        weight, shift = repaired(consumer, moments[consumer], stays, components, method)
+        weight, shift = repaired(consumer, moments[consumer], stays, components, method, site.bias is not None)
         parts = kept(groups.coupling.bindings[consumer.op].factors["g"], keep) if consumer.parts > 1 else np.zeros(1, int)
         rows = site.channels.reshape(len(parts), -1) % consumer.outputs
         chosen = np.stack([weight.numpy()[part][row][:, stays] for part, row in zip(parts, rows, strict=True)])
@@ -62,20 +64,26 @@ def _with_taps(channels: np.ndarray, taps: int) -> np.ndarray:
 
 
 def _components(consumer: Consumer, layout: Layout, keep: Mapping[Layout, np.ndarray]) -> list[np.ndarray]:
-    """The input positions of every component that is left, of the groups that were cut; the rest channel by channel."""
-    owned = np.full(consumer.inputs, False)
-    found: list[np.ndarray] = []
-    for factor in dict.fromkeys(leaves(find(layout))):
-        if factor in keep:
-            columns = consumer.columns(factor)
-            owned |= columns >= 0
-            found += [np.flatnonzero(columns == i) for i in keep[factor]]
-    channels = np.flatnonzero(~owned).reshape(-1, consumer.taps)
-    return found + list(channels)
+    """The input positions of every component that is left, of the groups that were cut; the rest channel by channel.
+
+    Where two groups that were cut are nested (heads and head dimensions), a component is a pair.
+    """
+    stays = _with_taps(kept(layout, keep), consumer.taps)
+    cut = [factor for factor in dict.fromkeys(leaves(find(layout))) if factor in keep]
+    owners = np.stack([consumer.columns(factor)[stays] for factor in cut])
+    free = (owners < 0).all(0)
+    owner = np.concatenate([owners, np.where(free, stays // consumer.taps, -1)[None]])
+    _, number = np.unique(owner, axis=1, return_inverse=True)
+    return [stays[number.reshape(-1) == i] for i in range(number.max() + 1)]
 
 
 def repaired(
-    consumer: Consumer, moments: Moments, stays: np.ndarray, components: Sequence[np.ndarray], method: str
+    consumer: Consumer,
+    moments: Moments,
+    stays: np.ndarray,
+    components: Sequence[np.ndarray],
+    method: str,
+    intercept: bool = True,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The dense weight repaired for inputs ``stays``, zero elsewhere, and what to add to the bias.
 
@@ -84,6 +92,7 @@ def repaired(
     stays : positions of the inputs that are left, sorted.
     components : the input positions of every component that is left; only ``scalar`` asks for them.
     method : "bias", "scalar" or "lstsq".
+    intercept : whether the bias can make up for a shift of the mean.
 
     Returns
     -------
@@ -92,14 +101,16 @@ def repaired(
     weight = torch.from_numpy(consumer.weight().astype(np.float64))
     kept = torch.from_numpy(stays)
     result = torch.zeros_like(weight)
+    covariance = moments.covariance
+    if not intercept:
+        covariance = covariance + torch.einsum("gi,gj->gij", moments.mean, moments.mean)
     if method == "lstsq":
-        covariance = moments.covariance
         inverse = damped_inverse(covariance[:, kept[:, None], kept], RIDGE)
         result[:, :, kept] = (weight @ covariance)[:, :, kept] @ inverse
     else:
         result[:, :, kept] = weight[:, :, kept]
         if method == "scalar":
-            _scale(result, weight, moments.covariance, components, stays)
+            _scale(result, weight, covariance, components, stays)
     shift = torch.einsum("gop,gp->go", weight - result, moments.mean)
     return result, shift
 

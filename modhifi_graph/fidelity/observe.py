@@ -81,7 +81,7 @@ def observe(
         for name, energy in energies.items():
             energy.add(results[name])
         progress(number + 1, len(batches))
-    samples = sum(len(next(iter(batch.values()))) for batch in batches)
+    samples = sum(max((len(array) for array in batch.values() if array.ndim), default=1) for batch in batches)
     return Observation(moments, {name: energy.total for name, energy in energies.items()}, samples)
 
 

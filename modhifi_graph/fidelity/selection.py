@@ -84,6 +84,14 @@ class _Offer:
         count = left % self.step or self.step
         return count if left - count >= self.fewest else 0
 
+    @property
+    def last_count(self) -> int:
+        """How many components the last step removed."""
+        if not self.removed:
+            return 0
+        odd = self.ranking.group.size % self.step
+        return odd if odd and self.removed == odd else min(self.step, self.removed)
+
     def next_cost(self) -> float:
         return float(self.costs[self.removed : self.removed + self.next_count].sum())
 
@@ -117,7 +125,28 @@ def select(rankings: Sequence[Ranking], cost: Cost, budget: Budget, limits: Limi
         best.removed += count
         counts[best.ranking.group.factor] -= count
         current -= best_saving
+    _restore(offers, cost, counts, which, target - current)
     return {o.ranking.group.factor: o.removed for o in offers}
+
+
+def _restore(offers: Sequence[_Offer], cost: Cost, counts: dict[Layout, int], which: int, slack: float) -> None:
+    """The last step may have overshot: give back the dearest steps that fit into what is left of the budget."""
+    while True:
+        best, best_cost, best_saving = None, 0.0, 0
+        for offer in offers:
+            factor, count = offer.ranking.group.factor, offer.last_count
+            if not count:
+                continue
+            saving = cost.saving(factor, {**counts, factor: counts[factor] + count}, count)[which]
+            paid = float(offer.costs[offer.removed - count : offer.removed].sum())
+            if saving <= slack and paid > best_cost:
+                best, best_cost, best_saving = offer, paid, saving
+        if best is None:
+            return
+        count = best.last_count
+        best.removed -= count
+        counts[best.ranking.group.factor] += count
+        slack -= best_saving
 
 
 def _kept_fraction(offer: _Offer, fraction: float) -> int:

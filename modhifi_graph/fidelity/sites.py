@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,12 +59,16 @@ def sites(dense: Groups, slim: Lifted, keep: Mapping[Layout, np.ndarray]) -> Ite
     place = {op: i for i, op in enumerate(graph.ops)}
     found = [c for c in consumers_of(find_groups(couple(graph))).values() if isinstance(c, Consumer)]
     for consumer in sorted(found, key=lambda c: place[c.op]):
-        bias, output = _bias(consumer, readers)
+        found_bias = _bias(consumer, readers, graph.outputs)
+        if found_bias is None:
+            continue
+        bias, output = found_bias
         value = values.get(output.name)
         axes = dense.coupling.axes(value) if value is not None else None
         if axes is not None:
             channels = kept(axes[channel_axis(consumer)], keep)
-            yield Site(consumer, bias, output, _stream(output, readers, position), channels)
+            stream = None if output in graph.outputs else _stream(output, readers, position, place[consumer.op])
+            yield Site(consumer, bias, output, stream, channels)
 
 
 def _readers(graph: Graph) -> dict[Value, list[Op]]:
@@ -75,32 +79,47 @@ def _readers(graph: Graph) -> dict[Value, list[Op]]:
     return readers
 
 
-def _bias(consumer: Consumer, readers: Mapping[Value, list[Op]]) -> tuple[tuple[Op, int] | None, Value]:
+def _bias(
+    consumer: Consumer, readers: Mapping[Value, list[Op]], outputs: Sequence[Value]
+) -> tuple[tuple[Op, int] | None, Value] | None:
+    """The bias and the value that holds the output with it; None where the op adds something that is no bias."""
     op, y = consumer.op, consumer.y
     if op.kind == "Conv":
-        return (op, 2), y
+        own = op.input(2)
+        return ((op, 2), y) if own is None or own.is_constant else None
     if op.kind == "Gemm":
         own = op.input(2)
-        return ((op, 2) if own is None or (own.is_constant and own.rank == 1) else None), y
+        return ((op, 2), y) if own is None or (own.is_constant and _size(own) == consumer.outputs) else None
     ops = readers.get(y, [])
-    if len(ops) == 1 and ops[0].kind == "Add" and y.shape is not None and channel_axis(consumer) == -1:
+    alone = len(ops) == 1 and y not in outputs
+    if alone and ops[0].kind == "Add" and y.shape is not None and channel_axis(consumer) == -1:
         for slot, value in enumerate(ops[0].inputs):
             if value is not None and value.is_constant and value.shape == y.shape[-1:]:
                 return (ops[0], slot), ops[0].outputs[0]
     return None, y
 
 
+def _size(value: Value) -> int | None:
+    """The number of elements, where every axis but the last has length one."""
+    shape = value.shape or ()
+    return shape[-1] if shape and set(shape[:-1]) <= {1} and isinstance(shape[-1], int) else None
+
+
 def _stream(
-    value: Value, readers: Mapping[Value, list[Op]], position: Mapping[Value, int]
+    value: Value, readers: Mapping[Value, list[Op]], position: Mapping[Value, int], start: int
 ) -> tuple[Value, Value] | None:
+    """The addition that is all that reads ``value``, and its other summand, if that is there before op ``start`` runs."""
     ops = readers.get(value, [])
     if len(ops) != 1 or ops[0].kind != "Add":
         return None
     others = [v for v in ops[0].inputs if v is not None and v is not value]
     if len(others) != 1 or others[0].is_constant or others[0].shape is None or value.shape is None:
         return None
-    if len(others[0].shape) != len(value.shape) or position.get(others[0], -1) > position[value]:
+    if len(others[0].shape) != len(value.shape) or position.get(others[0], -1) > start:
         return None
+    if any(a != b and (1 in (a, b) or (isinstance(a, int) and isinstance(b, int)))
+           for a, b in zip(others[0].shape, value.shape, strict=True)):
+        return None  # one of them is broadcast: the sum has positions that the output does not have
     return ops[0].outputs[0], others[0]
 
 
@@ -126,7 +145,9 @@ class Editor:
         weight = site.consumer.op.inputs[site.consumer.contraction.other]
         assert weight is not None
         beta = op.attributes.get("beta", 1.0) if op.kind == "Gemm" else 1.0
-        self._set(op, slot, (bias.reshape(-1) / (beta or 1.0)).astype(weight.dtype))
+        old = op.input(slot)
+        shape = (-1,) if old is None else old.array().shape
+        self._set(op, slot, (bias.reshape(shape) / (beta or 1.0)).astype(weight.dtype))
 
     def current_bias(self, site: Site) -> np.ndarray:
         """The bias as it is, shape (G, o); zeros where there is none."""
@@ -135,7 +156,7 @@ class Editor:
         if site.bias is None or value is None:
             return np.zeros(shape)
         beta = site.bias[0].attributes.get("beta", 1.0) if site.bias[0].kind == "Gemm" else 1.0
-        return np.broadcast_to(value.array().astype(np.float64) * beta, (shape[0] * shape[1],)).reshape(shape)
+        return value.array().astype(np.float64).reshape(shape) * beta
 
     def _set(self, op: Op, slot: int, array: np.ndarray) -> None:
         """Give the node a constant of its own."""
