@@ -22,7 +22,7 @@ class Value:
 
     Attributes
     ----------
-    name : unique within the graph; the empty string never occurs.
+    name : unique within the graph; empty only for an output that its op leaves out.
     shape : one :data:`Dim` per axis, or None where not even the rank is known.
     dtype : the element type, or None where unknown.
     load : returns the array of a constant (weights stay lazy until somebody needs them); None for an activation.

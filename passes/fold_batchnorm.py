@@ -15,7 +15,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from modhifi_graph.dialects.onnx import interface, opset_of
-from modhifi_graph.dialects.onnx_constants import constant_array, replace_constant
+from modhifi_graph.dialects.onnx_constants import constant_array, origin, replace_constant
 
 LINEAR = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
@@ -132,12 +132,20 @@ def _fold(model: ir.Model, norm: ir.Node) -> bool:
         last = ir.node("Add", [found.layer.outputs[0], None], name=norm.name)
         new.append(last)
         constants[last, 1] = constants.pop((found.layer, 2))
+    bias = _bias_name(found.layer)
     for (node, slot), array in constants.items():
-        replace_constant(model, node, slot, array, f"{found.layer.name or found.layer.op_type}_bias")
+        replace_constant(model, node, slot, array, bias)
     if found.layer.op_type == "Gemm":
         found.layer.attributes["beta"] = ir.AttrFloat32("beta", 1.0)
     ir.convenience.replace_nodes_and_values(model.graph, norm, [norm], new, norm.outputs[:1], last.outputs[:1])
     return True
+
+
+def _bias_name(layer: ir.Node) -> str:
+    """What the bias of a layer would be called, going by its weight: ``conv1.weight`` has ``conv1.bias``."""
+    weight = layer.inputs[1]
+    name = (origin(weight).name if weight is not None else None) or layer.name or layer.op_type
+    return name.removesuffix("weight") + "bias" if name.endswith(".weight") else f"{name}_bias"
 
 
 def _is_inference(norm: ir.Node, opset: int) -> bool:

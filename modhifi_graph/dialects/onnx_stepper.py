@@ -6,7 +6,8 @@ batch, in memory; what nobody needs any more is dropped.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -27,43 +28,78 @@ class Stepper:
     ----------
     model : a normalised model.
     batches : inputs by name, one dict a batch.
-    wanted : names of values that will be asked for; they are kept until they have been.
+    wanted : the names that will be visited, each as often as it will be; they are kept until then.
     threads : intra-op threads, 0 for all cores.
     """
 
-    def __init__(self, model: ir.Model, batches: Sequence[Feeds], wanted: Iterable[str], threads: int = 0) -> None:
+    def __init__(self, model: ir.Model, batches: Sequence[Feeds], wanted: Iterable[str] = (), threads: int = 0) -> None:
         self._proto = to_proto(model)
         self._threads = threads
         self._constants = {tensor.name: tensor for tensor in self._proto.graph.initializer}
         self._next = 0
         self._live: list[Feeds] = [dict(batch) for batch in batches]
         self._last_use = self._uses()
-        for name in wanted:
-            self._last_use[name] = len(self._proto.graph.node)
+        self._wanted = Counter(wanted)
         self._made = {name: i for i, node in enumerate(self._proto.graph.node) for name in node.output}
 
-    def values(self, name: str) -> list[np.ndarray]:
-        """The value in every batch, running as many nodes as that takes."""
-        if name in self._made and self._made[name] >= self._next:
-            self._run_to(self._made[name] + 1)
-        return [batch[name] for batch in self._live]
+    def visit(self, names: Sequence[str]) -> Iterator[list[np.ndarray]]:
+        """The named values of every batch in turn, running as many nodes as that takes.
 
-    def release(self, name: str) -> None:
-        """The value has been asked for; it lives on only while nodes to come need it."""
-        self._last_use[name] = max(
-            (i for i, node in enumerate(self._proto.graph.node) if name in _reads(node)), default=-1
-        )
-        self._drop()
+        A batch's values are dropped after its turn unless a later node or visit needs them, so that no more than one batch
+        of what is only looked at is ever held. The iterator must be exhausted before the next visit.
+        """
+        yield from self._turns(max([self._next, *(self._made[n] + 1 for n in names if n in self._made)]), names)
+
+    def _turns(self, end: int, names: Sequence[str]) -> Iterator[list[np.ndarray]]:
+        engine, fed, outputs = self._compile(end, set(names))
+        self._wanted.subtract(names)
+        self._next = end
+        for batch in self._live:
+            if engine is not None:
+                batch.update(engine.run({name: batch[name] for name in fed}, outputs))
+            yield [batch[name] for name in names]
+            for name in [name for name in batch if not self._is_needed(name, end)]:
+                del batch[name]
+
+    @property
+    def batches(self) -> int:
+        return len(self._live)
+
+    def advance(self, name: str) -> None:
+        """Run every node before the one that makes ``name``."""
+        position = self._made[name]
+        if position > self._next:
+            for _ in self._turns(position, []):
+                pass
+
+    def _is_needed(self, name: str, position: int) -> bool:
+        """Whether a node from ``position`` on, or a visit to come, reads the value."""
+        return self._last_use.get(name, -1) >= position or self._wanted[name] > 0
+
+    def _compile(self, end: int, visited: set[str]) -> tuple[Engine | None, list[str], list[str]]:
+        """An engine for the nodes up to ``end``, what it must be fed, and what of it is to be kept or looked at."""
+        nodes = self._proto.graph.node[self._next : end]
+        if not nodes or not self._live:
+            return None, [], []
+        needed = {name for node in nodes for name in _reads(node)}
+        made = [name for node in nodes for name in node.output if name]
+        outputs = [name for name in made if name in visited or self._is_needed(name, end)]
+        fed = [name for name in self._live[0] if name in needed]
+        segment = self._segment(nodes, fed, outputs, needed, self._constants)
+        return Engine.compile(segment, threads=self._threads), fed, outputs
 
     def replace(self, name: str, array: np.ndarray) -> None:
         """Give the constant ``name`` another array, for nodes that have not run yet."""
         self._constants[name] = onnx.numpy_helper.from_array(array, name)
 
     def outcome(self, outputs: Sequence[str], weights: Mapping[str, Weights]) -> list[Feeds]:
-        """What the rest of the model would compute if some ops had other weights; nothing is changed or kept.
+        """What the rest of the model would compute if some ops had other weights; nothing is changed.
 
         ``weights`` maps the name of an op's output to the input slot, the new weight, and what to add to the output.
+        An output that has been asked for is kept when its node runs: other outcomes will be compared with it.
         """
+        for name in outputs:
+            self._wanted[name] = max(1, self._wanted[name])
         nodes = []
         trial: dict[str, onnx.TensorProto] = {}
         for node in self._proto.graph.node[self._next :]:
@@ -105,18 +141,6 @@ class Stepper:
             last.update(dict.fromkeys(_reads(node), i))
         return last
 
-    def _run_to(self, end: int) -> None:
-        nodes = self._proto.graph.node[self._next : end]
-        self._next = end
-        needed = {name for node in nodes for name in _reads(node)}
-        made = [name for node in nodes for name in node.output if name]
-        outputs = [name for name in made if self._last_use.get(name, -1) >= end]
-        fed = [name for name in self._live[0] if name in needed] if self._live else []
-        engine = Engine.compile(self._segment(nodes, fed, outputs, needed, self._constants), threads=self._threads)
-        for batch in self._live:
-            batch.update(engine.run({name: batch[name] for name in fed}, outputs))
-        self._drop()
-
     def _segment(
         self,
         nodes: Sequence[onnx.NodeProto],
@@ -135,11 +159,6 @@ class Stepper:
             segment.graph.input.append(onnx.helper.make_tensor_value_info(name, kind, [None] * array.ndim))
         segment.graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
         return segment
-
-    def _drop(self) -> None:
-        for batch in self._live:
-            for name in [name for name in batch if self._last_use.get(name, -1) < self._next]:
-                del batch[name]
 
 
 def _reads(node: onnx.NodeProto) -> set[str]:

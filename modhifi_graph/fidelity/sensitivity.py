@@ -39,12 +39,12 @@ def measure(
     """For each ranking and each of its snapshots, the relative squared error of the outputs on ``batches``."""
     order = {op: i for i, op in enumerate(graph.ops)}
     outputs = [v.name for v in graph.outputs if v.dtype is not None and v.dtype.kind == "f"]
-    stepper = Stepper(model, batches, outputs, threads)
+    stepper = Stepper(model, batches, threads=threads)
     reference = stepper.outcome(outputs, {})
     first = {r: min(consumers[r], key=lambda c: order[c.op]) for r in rankings}
     found: dict[Ranking, dict[int, float]] = {}
     for number, ranking in enumerate(sorted(rankings, key=lambda r: order[first[r].op])):
-        stepper.values(first[ranking].x.name)
+        stepper.advance(first[ranking].op.outputs[0].name)
         found[ranking] = {}
         for count, weights in ranking.snapshots.items():
             changed = {

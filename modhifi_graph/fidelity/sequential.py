@@ -42,8 +42,8 @@ def compensate(
     """
     lifted = lift(slim)
     found = _downstream(list(sites(groups, lifted, plan.resolve(groups))), groups, plan)
-    reference = Stepper(dense, batches, {_target(site) for site in found}, threads)
-    needed = {s.consumer.x.name for s in found} | {s.stream[1].name for s in found if s.stream}
+    reference = Stepper(dense, batches, [_target(site) for site in found], threads)
+    needed = [s.consumer.x.name for s in found] + [s.stream[1].name for s in found if s.stream]
     stepper = Stepper(slim, batches, needed, threads)
     editor = Editor(lifted, stepper)
     random = np.random.default_rng(seed)
@@ -76,20 +76,14 @@ def _downstream(found: list[Site], groups: Groups, plan: Plan) -> list[Site]:
 
 
 def _regress(site: Site, reference: Stepper, stepper: Stepper, random: np.random.Generator) -> Regression:
-    inputs = stepper.values(site.consumer.x.name)
-    others = stepper.values(site.stream[1].name) if site.stream else [None] * len(inputs)
-    targets = reference.values(_target(site))
+    names = [site.consumer.x.name, *([site.stream[1].name] if site.stream else [])]
     fitted: Regression | None = None
-    for x, other, target in zip(inputs, others, targets, strict=True):
+    for (target,), seen in zip(reference.visit([_target(site)]), stepper.visit(names), strict=True):
         wanted = np.take(target, site.channels, axis=site.channel_axis).astype(np.float32)
-        if other is not None:
-            wanted = wanted - other
-        rows, picks = sample_rows(site.consumer, x, wanted, len(inputs), random)
+        if site.stream:
+            wanted = wanted - seen[1]
+        rows, picks = sample_rows(site.consumer, seen[0], wanted, stepper.batches, random)
         expected = site.consumer.output_rows(torch.from_numpy(wanted), picks)
         fitted = fitted.add(rows, expected) if fitted else Regression.of(rows, expected)
-    reference.release(_target(site))
-    stepper.release(site.consumer.x.name)
-    if site.stream:
-        stepper.release(site.stream[1].name)
     assert fitted is not None
     return fitted

@@ -54,10 +54,14 @@ class Net:
         return self.groups.by_name()[name]
 
     @cached_property
+    def layers(self) -> list[Consumer]:
+        """Every consumer with a weight."""
+        return [c for c in consumers_of(self.groups).values() if isinstance(c, Consumer)]
+
+    @property
     def consumers(self) -> dict[str, Consumer]:
-        """Those with a weight, by the name of their weight."""
-        found = [c for c in consumers_of(self.groups).values() if isinstance(c, Consumer)]
-        return {_weight_of(c): c for c in found}
+        """The same by the name of the weight; of several that share one, the last."""
+        return {_weight_of(c): c for c in self.layers}
 
     @cached_property
     def batches(self) -> list[dict[str, np.ndarray]]:
@@ -76,18 +80,18 @@ class Net:
     def outputs(self) -> dict[str, np.ndarray]:
         return run(self.model, self.feeds)
 
-    def rows(self, weight: str) -> np.ndarray:
-        """Everything that the consumer with this weight reads, (G, rows, p), float64."""
-        consumer = self.consumers[weight]
+    def rows(self, weight: str | Consumer) -> np.ndarray:
+        """Everything that the consumer (with this weight) reads, (G, rows, p), float64."""
+        consumer = self.consumers[weight] if isinstance(weight, str) else weight
         x, y = self.values[consumer.x.name], self.values[consumer.y.name]
         picks = torch.arange(consumer.positions(y.shape)[0])
         return consumer.input_rows(torch.from_numpy(x), picks).double().numpy()
 
-    def moments(self, weight: str) -> Moments:
+    def moments(self, weight: str | Consumer) -> Moments:
         return Moments.of(torch.from_numpy(self.rows(weight)))
 
     def all_moments(self) -> dict[Consumer, Moments]:
-        return {consumer: self.moments(name) for name, consumer in self.consumers.items()}
+        return {consumer: self.moments(consumer) for consumer in self.layers}
 
     def plan(self, keep: Mapping[str, Sequence[int]]) -> Plan:
         return Plan(tuple(GroupPlan(name, self.group(name).size, tuple(kept)) for name, kept in keep.items()))

@@ -214,6 +214,7 @@ def test_the_sample_network(normalise):
     assert norms(model) == 11
     slim, _ = folded(model)
     assert norms(slim) == 0
+    assert {"stem.0.weight", "stem.0.bias"} <= {tensor.name for tensor in slim.graph.initializer}
     feeds = {"image": samples.load("digits-cnn").test[:8]}
     before = run(model, feeds)
     assert distance(run(slim, feeds), before, before) < 1e-6
