@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from modhifi_graph.verification import verify_files
 from .oracles import small
 
 DIGITS = "sample:digits-cnn"
-FEW = dict(keep=0.5, samples=60, only=("*stage3*",), bench_seconds=0, threads=1)
+FEW: dict[str, Any] = {"keep": 0.5, "samples": 60, "only": ("*stage3*",), "bench_seconds": 0, "threads": 1}
 """The last two of the seven groups of the sample: measuring and repairing all of them takes a minute."""
 
 ALWAYS = {
@@ -59,8 +58,8 @@ def quick(source: Any = None, calib: Any = None, name: str = "conv_chain", **opt
 
 
 @pytest.fixture(scope="module")
-def digits() -> Iterator[Optimized]:
-    yield optimize(DIGITS, **FEW)
+def digits() -> Optimized:
+    return optimize(DIGITS, **FEW)
 
 
 class TestDigits:
@@ -82,7 +81,8 @@ class TestDigits:
         ]  # fmt: skip
         assert report["plan"] == digits.plan.to_json()
         assert report["plan"]["settings"] == {
-            "keep": 0.5, "criterion": "obs", "compensation": "sequential", "seed": 0, "samples": 60, "fold_batchnorm": True,
+            "keep": 0.5, "criterion": "obs", "compensation": "sequential", "seed": 0, "samples": 60,
+            "fold_batchnorm": True,
         }  # fmt: skip
 
     def test_groups_add_up(self, digits: Optimized) -> None:
@@ -185,7 +185,9 @@ class TestMethods:
             plan = quick(criterion=criterion, compensation="none").plan
             for method in METHODS:
                 slim = quick(plan=plan, compensation=method)
-                found[criterion, method] = 1 - float(np.mean((run(slim.model, fresh)["y"] - expected) ** 2)) / expected.var()
+                found[criterion, method] = (
+                    1 - float(np.mean((run(slim.model, fresh)["y"] - expected) ** 2)) / expected.var()
+                )
         return found
 
     @pytest.mark.parametrize("criterion", CRITERIA)
@@ -256,7 +258,9 @@ class TestBudgets:
         result = quick(keep=0.5, only=("w1",), compensation="none")
         assert [row["after"] for row in result.report["groups"]] == [8, 3]
         result = quick(keep=0.5, skip=("*",))
-        assert result.report["warnings"] == ["nothing was removed: every group was left out or is already as small as it may be"]
+        assert result.report["warnings"] == [
+            "nothing was removed: every group was left out or is already as small as it may be"
+        ]
 
 
 class TestNothingToPrune:
@@ -313,7 +317,9 @@ class TestOutputs:
     @pytest.mark.xfail(strict=True, reason="sensitivity.measure prices every group at NaN, and nothing is removed")
     def test_only_whole_numbers(self) -> None:
         text = small.CONVOLUTIONS["conv_chain"].replace("float[N,5] y", "int64[N] y")
-        classes = small.build(text.replace("y = Gemm(f, w2, b2)", "z = Gemm(f, w2, b2)\n y = ArgMax<axis=1, keepdims=0>(z)"))
+        classes = small.build(
+            text.replace("y = Gemm(f, w2, b2)", "z = Gemm(f, w2, b2)\n y = ArgMax<axis=1, keepdims=0>(z)")
+        )
         result = quick(classes)
         assert result.report["macs"]["after"] <= 0.5 * result.report["macs"]["before"]
         assert result.report["fidelity"] is None
@@ -321,7 +327,9 @@ class TestOutputs:
         assert agreement > 0.7
 
     def test_timing(self) -> None:
-        report = optimize(model(), feeds(), macs=0.5, compensation="none", bench_seconds=0.05, threads=1, batch=2).report
+        report = optimize(
+            model(), feeds(), macs=0.5, compensation="none", bench_seconds=0.05, threads=1, batch=2
+        ).report
         assert report.keys() == ALWAYS | {"latency_ms", "speedup", "interval", "timing"}
         assert report["timing"]["batch"] == 2
         assert report["speedup"] > 0
@@ -353,9 +361,13 @@ class TestRefused:
 
     @pytest.mark.parametrize(
         "options",
-        [{"macs": 0.5}, {"macs": 0.5, "criterion": "magnitude"}, {"macs": 0.5, "criterion": "energy", "compensation": "none"},
-         {"plan": Plan()}],
-    )  # fmt: skip
+        [
+            {"macs": 0.5},
+            {"macs": 0.5, "criterion": "magnitude"},
+            {"macs": 0.5, "criterion": "energy", "compensation": "none"},
+            {"plan": Plan()},
+        ],
+    )
     def test_without_inputs(self, options: dict[str, Any]) -> None:
         with pytest.raises(InputError, match="needs calibration inputs: give --calib"):
             optimize(model(), bench_seconds=0, **options)

@@ -19,7 +19,9 @@ from modhifi_graph.plan import GroupPlan, Plan, random_plan
 
 from .oracles import small
 
-PLAN = Plan((GroupPlan("w0", 8, (0, 2, 3, 7)), GroupPlan("w1", 6, (1, 4))), {"criterion": "obs", "macs": 0.5, "seed": 3})
+PLAN = Plan(
+    (GroupPlan("w0", 8, (0, 2, 3, 7)), GroupPlan("w1", 6, (1, 4))), {"criterion": "obs", "macs": 0.5, "seed": 3}
+)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +77,10 @@ class TestErrors:
             ("text", "p.json: not a plan written by --plan-out"),
             ({"version": 1}, "p.json: not a plan written by --plan-out: KeyError('groups')"),
             (as_json(groups=[{"name": "w0"}]), "p.json: not a plan written by --plan-out: KeyError('size')"),
-            (as_json(groups=[{"name": "w0", "size": "x", "keep": [0]}]), "p.json: not a plan written by --plan-out: ValueError"),
+            (
+                as_json(groups=[{"name": "w0", "size": "x", "keep": [0]}]),
+                "p.json: not a plan written by --plan-out: ValueError",
+            ),
             (as_json(groups=[3]), "p.json: not a plan written by --plan-out: TypeError"),
             (as_json(groups=3), "p.json: not a plan written by --plan-out: TypeError"),
             (as_json(settings=3), "p.json: not a plan written by --plan-out: TypeError"),

@@ -5,8 +5,8 @@
 
 A file is "optimised" (verified, at the budget or as close to it as it can get), "declined" (left as it was, with the
 reason) or refused with an "error" that names the exit code of the command line. Calibration inputs are random, so this
-shows that the pass holds on any graph, not how good the result is. Anything else is a "defect": it would be a traceback,
-and makes the exit code 1.
+shows that the pass holds on any graph, not how good the result is. Anything else is a "defect": it would be a
+traceback, and makes the exit code 1.
 """
 
 from __future__ import annotations

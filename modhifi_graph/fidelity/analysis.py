@@ -22,8 +22,8 @@ from modhifi_graph.fidelity.sensitivity import calibrated, measure
 STOPS = (1 / 8, 1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4)
 """At these fractions of every group the effect of removal on the outputs is measured."""
 
-MEASURING_MACS = 3e12
-MOST_SAMPLES, FEWEST_SAMPLES = 256, 8
+MEASURING_MACS = 1.5e12
+MOST_SAMPLES, FEWEST_SAMPLES = 128, 8
 """Sensitivity is measured on as many samples as this many multiply-accumulates allow (so that the same model always gets
 the same number), within these limits."""
 

@@ -28,9 +28,7 @@ RIDGE = 1e-4
 METHODS = ("bias", "scalar", "lstsq")
 
 
-def compensate(
-    groups: Groups, slim: ir.Model, plan: Plan, moments: Mapping[Consumer, Moments], method: str
-) -> int:
+def compensate(groups: Groups, slim: ir.Model, plan: Plan, moments: Mapping[Consumer, Moments], method: str) -> int:
     """Repair the consumers of ``slim`` that lost inputs, in place; returns how many.
 
     ``moments`` are those of the dense model's consumers, by :class:`Consumer` of ``groups``.
@@ -48,7 +46,9 @@ def compensate(
         stays = _with_taps(kept(layout, keep), consumer.taps)
         components = _components(consumer, layout, keep)
         weight, shift = repaired(consumer, moments[consumer], stays, components, method, site.bias is not None)
-        parts = kept(groups.coupling.bindings[consumer.op].factors["g"], keep) if consumer.parts > 1 else np.zeros(1, int)
+        parts = (
+            kept(groups.coupling.bindings[consumer.op].factors["g"], keep) if consumer.parts > 1 else np.zeros(1, int)
+        )
         rows = site.channels.reshape(len(parts), -1) % consumer.outputs
         chosen = np.stack([weight.numpy()[part][row][:, stays] for part, row in zip(parts, rows, strict=True)])
         added = np.stack([shift.numpy()[part][row] for part, row in zip(parts, rows, strict=True)])

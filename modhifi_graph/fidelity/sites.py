@@ -117,8 +117,10 @@ def _stream(
         return None
     if len(others[0].shape) != len(value.shape) or position.get(others[0], -1) > start:
         return None
-    if any(a != b and (1 in (a, b) or (isinstance(a, int) and isinstance(b, int)))
-           for a, b in zip(others[0].shape, value.shape, strict=True)):
+    if any(
+        a != b and (1 in (a, b) or (isinstance(a, int) and isinstance(b, int)))
+        for a, b in zip(others[0].shape, value.shape, strict=True)
+    ):
         return None  # one of them is broadcast: the sum has positions that the output does not have
     return ops[0].outputs[0], others[0]
 

@@ -28,7 +28,11 @@ CONVOLUTIONS = {
     "2d_depthwise_twice": ("N,3,6,6", "6,1,3,3", "group = 3, strides = [2,2]"),
     "2d_one_position": ("N,3,3,3", "4,3,3,3", ""),
     "3d": ("N,2,5,4,6", "3,2,3,2,3", "pads = [1,0,1,1,1,1]"),
-    "3d_everything": ("N,4,7,6,5", "6,2,2,3,2", "group = 2, strides = [2,1,2], dilations = [1,2,1], pads = [0,1,2,1,0,0]"),
+    "3d_everything": (
+        "N,4,7,6,5",
+        "6,2,2,3,2",
+        "group = 2, strides = [2,1,2], dilations = [1,2,1], pads = [0,1,2,1,0,0]",
+    ),
     "valid": ("N,3,7,6", "4,3,3,3", 'auto_pad = "VALID", strides = [2,2]'),
     **{
         f"same_{side}_{size}_{kernel}_{stride}": (
@@ -60,12 +64,9 @@ def convolution(name: str) -> Net:
     x, w, attributes = CONVOLUTIONS[name]
     rank, outputs = x.count(","), w.split(",")[0]
     free = ",".join("NO" + "ABC"[: rank - 1])
-    return Net.of(
-        f"g (float[{x}] x) => (float[{free}] y) <float[{w}] w, float[{outputs}] b> {{ y = Conv<{attributes}>(x, w, b) }}"
-        if attributes
-        else f"g (float[{x}] x) => (float[{free}] y) <float[{w}] w, float[{outputs}] b> {{ y = Conv(x, w, b) }}",
-        samples=3,
-    )
+    op = f"Conv<{attributes}>" if attributes else "Conv"
+    graph = f"g (float[{x}] x) => (float[{free}] y) <float[{w}] w, float[{outputs}] b> {{ y = {op}(x, w, b) }}"
+    return Net.of(graph, samples=3)
 
 
 def linear(name: str) -> Net:
@@ -176,9 +177,7 @@ class TestProducts:
 
 def test_columns_say_which_component_owns_each_input() -> None:
     chain = Net.named("conv_chain")
-    np.testing.assert_array_equal(
-        chain.consumers["w1"].columns(chain.group("w0").factor), np.repeat(np.arange(8), 9)
-    )
+    np.testing.assert_array_equal(chain.consumers["w1"].columns(chain.group("w0").factor), np.repeat(np.arange(8), 9))
     np.testing.assert_array_equal(chain.consumers["w1"].columns(chain.group("w1").factor), np.full(72, -1))
     flat = Net.named("flatten_gemm_transb1")
     np.testing.assert_array_equal(flat.consumers["w1"].columns(flat.group("w0").factor), np.repeat(np.arange(6), 16))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 
 import numpy as np
 import pytest
@@ -171,7 +172,7 @@ def test_each_method_is_at_least_as_good_as_the_last(name: str, seed: int) -> No
     model = net(name, seed)
     errors = [model.error(model.compensated(keep(name), method)) for method in ("none", "bias", "scalar", "lstsq")]
     assert errors[0] > 1e-2, "what was removed must matter"
-    for worse, better in zip(errors, errors[1:], strict=False):
+    for worse, better in itertools.pairwise(errors):
         assert better <= worse * (1 + 1e-4)
     assert errors[3] < 0.98 * errors[0]
     assert (errors[1] == errors[0]) == (name in WITHOUT_BIAS)
@@ -261,7 +262,7 @@ def test_nested_groups_are_scaled_once() -> None:
     model = Net.named("attention_fused_split", samples=64)
     (heads,) = [g.name for g in model.groups.groups if g.size == 3]
     dims = [g.name for g in model.groups.groups if g.size == 4]
-    kept = {heads: (0, 2), **{name: (0, 1, 3) for name in dims}}
+    kept = {heads: (0, 2), **dict.fromkeys(dims, (0, 1, 3))}
     errors = [model.error(model.compensated(kept, method)) for method in ("bias", "scalar", "lstsq")]
     # Attention itself changes with q and k, so the layer's error is not the output's: a few percent are left to that.
     assert errors[1] < 1.05 * errors[0]

@@ -54,7 +54,11 @@ def test_merging_is_exact_whatever_the_origins() -> None:
     rows[:, 1000:2000] += 50
     rows[:, 2000:] *= 30
     first, second, third = (Moments.of(torch.from_numpy(part)) for part in np.split(rows, 3, axis=1))
-    for merged in (first.merge(second).merge(third), first.merge(second.merge(third)), third.merge(first).merge(second)):
+    for merged in (
+        first.merge(second).merge(third),
+        first.merge(second.merge(third)),
+        third.merge(first).merge(second),
+    ):
         check(merged, rows, 1e-12)
     assert first.count == 1000, "merging changes neither operand"
     check(first, rows[:, :1000], 1e-12)

@@ -51,11 +51,11 @@ class Problem:
 
 
 PROBLEMS = {
-    "single": dict(components=6, block=1, outputs=3, parts=1),
-    "taps": dict(components=5, block=4, outputs=3, parts=1),
-    "one_output": dict(components=5, block=3, outputs=1, parts=1),
-    "parts": dict(components=6, block=1, outputs=2, parts=4),
-    "parts_and_taps": dict(components=4, block=3, outputs=2, parts=3),
+    "single": {"components": 6, "block": 1, "outputs": 3, "parts": 1},
+    "taps": {"components": 5, "block": 4, "outputs": 3, "parts": 1},
+    "one_output": {"components": 5, "block": 3, "outputs": 1, "parts": 1},
+    "parts": {"components": 6, "block": 1, "outputs": 2, "parts": 4},
+    "parts_and_taps": {"components": 4, "block": 3, "outputs": 2, "parts": 3},
 }
 
 

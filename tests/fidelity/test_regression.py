@@ -26,7 +26,9 @@ def streamed(x: np.ndarray, t: np.ndarray, batches: int = 4) -> Regression:
     return fitted
 
 
-def solved(x: np.ndarray, t: np.ndarray, weight: np.ndarray, ridge: float, **options: bool) -> tuple[np.ndarray, np.ndarray]:
+def solved(
+    x: np.ndarray, t: np.ndarray, weight: np.ndarray, ridge: float, **options: bool
+) -> tuple[np.ndarray, np.ndarray]:
     found, bias = streamed(x, t).solve(torch.from_numpy(weight), ridge, **options)
     return found.numpy(), bias.numpy()
 

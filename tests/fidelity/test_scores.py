@@ -138,7 +138,10 @@ class TestScores:
 
 def test_components_own_the_inputs_their_columns_say() -> None:
     for layer in layers("attention_gqa"):
-        owned, columns = component_inputs(layer.consumer, layer.group).numpy(), layer.consumer.columns(layer.group.factor)
+        owned, columns = (
+            component_inputs(layer.consumer, layer.group).numpy(),
+            layer.consumer.columns(layer.group.factor),
+        )
         for i, positions in enumerate(owned):
             np.testing.assert_array_equal(positions, np.flatnonzero(columns == i))
 
@@ -150,7 +153,9 @@ class TestRanking:
         group = next(g for g in model.groups.groups if g.size == 8)
         members = [layer for layer in layers("residual_projection") if layer.group is group]
         scales = [float(i + 1) for i in range(len(members))]
-        ranking = rank(group, [m.consumer for m in members], [m.moments for m in members], scales, criterion, seed, (3,))
+        ranking = rank(
+            group, [m.consumer for m in members], [m.moments for m in members], scales, criterion, seed, (3,)
+        )
         return members, ranking.order, ranking.costs, dict(ranking.snapshots)
 
     @pytest.mark.parametrize("criterion", [c for c in CRITERIA if c not in ("obs", "random")])

@@ -111,7 +111,9 @@ class TestAllocation:
         assert len(chosen) == 2, "one group: gate, up and down"
         for cheap, dear in (("w0", "w1"), ("w1", "w0")):
             chosen = rankings("wide", scale={cheap: 1e-6, dear: 1.0})
-            removed = {g.name: g.size - n for g, n in kept("wide", select(chosen, cost("wide"), Budget("macs", 0.5))).items()}
+            removed = {
+                g.name: g.size - n for g, n in kept("wide", select(chosen, cost("wide"), Budget("macs", 0.5))).items()
+            }
             assert removed[cheap] > 0
             assert removed[dear] == 0
 
@@ -119,7 +121,9 @@ class TestAllocation:
         """Equal costs: what saves more multiply-accumulates for them goes first."""
         model = net("conv_chain")
         same = [Ranking(g, tuple(range(g.size - 1)), np.ones(g.size - 1)) for g in model.groups.groups]
-        savings = {g.name: cost("conv_chain").saving(g.factor, counts("conv_chain", {}))[0] for g in model.groups.groups}
+        savings = {
+            g.name: cost("conv_chain").saving(g.factor, counts("conv_chain", {}))[0] for g in model.groups.groups
+        }
         assert savings["w0"] > savings["w1"]
         removed = kept("conv_chain", select(same, cost("conv_chain"), Budget("macs", 0.9)))
         assert {g.name: g.size - n for g, n in removed.items()} == {"w0": 1, "w1": 0}
@@ -150,12 +154,16 @@ class TestLimits:
     @pytest.mark.parametrize("least", [1, 2, 5, 100])
     @pytest.mark.parametrize("kind", ["macs", "keep"])
     def test_min_keep(self, kind: str, least: int) -> None:
-        removed = select(rankings("residual_projection"), cost("residual_projection"), Budget(kind, 0.01), Limits(min_keep=least))
+        removed = select(
+            rankings("residual_projection"), cost("residual_projection"), Budget(kind, 0.01), Limits(min_keep=least)
+        )
         for group, left in kept("residual_projection", removed).items():
             assert left == min(group.size, least)
 
     @pytest.mark.parametrize(("align", "step"), [(None, 8), (1, 1), (4, 4), (16, 16), (64, 64)])
-    @pytest.mark.parametrize("budget", [Budget("macs", 0.5), Budget("params", 0.3), Budget("keep", 0.4), Budget("macs", 0.01)])
+    @pytest.mark.parametrize(
+        "budget", [Budget("macs", 0.5), Budget("params", 0.3), Budget("keep", 0.4), Budget("macs", 0.01)]
+    )
     def test_widths_are_multiples(self, budget: Budget, align: int | None, step: int) -> None:
         removed = select(rankings("wide"), cost("wide"), budget, Limits(align=align))
         for left in kept("wide", removed).values():
@@ -163,7 +171,9 @@ class TestLimits:
             assert left >= min(step, 100)
 
     def test_groups_below_the_multiple_stay(self) -> None:
-        assert set(select(rankings("conv_chain"), cost("conv_chain"), Budget("macs", 0.1), Limits(align=16)).values()) == {0}
+        assert set(
+            select(rankings("conv_chain"), cost("conv_chain"), Budget("macs", 0.1), Limits(align=16)).values()
+        ) == {0}
 
     def test_narrow_groups_are_cut_one_by_one_by_default(self) -> None:
         limits = Limits()

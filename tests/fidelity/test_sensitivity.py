@@ -37,16 +37,16 @@ def test_prices_are_the_errors_of_the_refitted_model(name: str) -> None:
             ranking = rank(group, members, [moments[c] for c in members], [1.0] * len(members), "obs", stops=(1, 2))
             rankings[ranking] = members
     assert rankings
-    prices = measure(
-        net.model, net.groups.coupling.graph, list(rankings), rankings, moments, net.batches, threads=1
-    )
+    prices = measure(net.model, net.groups.coupling.graph, list(rankings), rankings, moments, net.batches, threads=1)
     for ranking, members in rankings.items():
         assert sorted(prices[ranking]) == sorted({1, 2} & set(range(1, ranking.group.size)))
         for count, price in prices[ranking].items():
             changed = net.model.clone()
             for consumer, weight in zip(members, ranking.snapshots[count], strict=True):
                 _write(changed, consumer, weight, moments[consumer].mean)
-            np.testing.assert_allclose(price, relative_error([net.outputs], [run(changed, net.feeds)]), rtol=1e-3, atol=1e-9)
+            np.testing.assert_allclose(
+                price, relative_error([net.outputs], [run(changed, net.feeds)]), rtol=1e-3, atol=1e-9
+            )
 
 
 def _write(model: ir.Model, consumer: object, weight: torch.Tensor, mean: torch.Tensor) -> None:

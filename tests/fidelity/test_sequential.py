@@ -9,9 +9,11 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from modhifi_graph.fidelity import sequential
+from modhifi_graph.fidelity import observe, sequential
+from modhifi_graph.models import to_proto
 from modhifi_graph.passes.slim import Slim
 
+from ..oracles import small
 from .layers import Net, parameter, run
 
 MLP = """
@@ -229,6 +231,24 @@ class TestTargets:
         close(parameter(slim, "MatMul", 2, 1), expected)
 
 
+@pytest.mark.parametrize("method", ["bias", "scalar", "lstsq", "sequential"])
+@pytest.mark.parametrize("addend", ["float[1] c", "float[400,5] c"])
+def test_what_a_gemm_adds_beside_a_bias_is_not_counted_twice(addend: str, method: str) -> None:
+    """A number or a matrix cannot be refitted as a bias: the layer is left alone, not fitted to a sum it adds again."""
+    graph = f"""
+        g (float[400,6] x) => (float[400,5] y) <float[6,12] w0, float[12] b0, float[12,5] w1, {addend}> {{
+          h = Gemm(x, w0, b0)
+          r = Relu(h)
+          y = Gemm<beta = 3.0>(r, w1, c)
+        }}"""
+    model = Net.of(graph)
+    model = Net(model.model, small.samples(to_proto(model.model), 0, 400))
+    one = {"batches": [model.feeds]}
+    slim, plain = (model.compensated({"w0": (0, 1, 4, 5, 7, 9, 11)}, m, **one) for m in (method, "none"))
+    np.testing.assert_array_equal(parameter(slim, "Gemm", 1, 2), parameter(model.model, "Gemm", 1, 2))
+    np.testing.assert_allclose(run(slim, model.feeds)["y"], run(plain, model.feeds)["y"], atol=1e-5)
+
+
 def test_what_runs_before_the_first_loss_is_left_alone() -> None:
     model = net("mlp")
     plan = model.plan({"w1": NETS["mlp"][1]["w1"]})
@@ -254,8 +274,8 @@ def test_an_empty_plan_changes_nothing() -> None:
 
 def test_the_seed_chooses_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """With more positions than rows are wanted, another seed fits other rows; the same seed the same."""
-    monkeypatch.setattr(sequential, "ROWS_PER_INPUT", 20)
-    monkeypatch.setattr(sequential, "FEWEST_ROWS", 1000)
+    monkeypatch.setattr(observe, "ROWS_PER_INPUT", 20)
+    monkeypatch.setattr(observe, "FEWEST_ROWS", 1000)
     model, keep = net("convolutions"), NETS["convolutions"][1]
     weights = [parameter(model.compensated(keep, "sequential", seed=seed), "Conv", 1, 1) for seed in (0, 0, 1)]
     np.testing.assert_array_equal(weights[0], weights[1])

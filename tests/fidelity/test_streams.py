@@ -19,7 +19,11 @@ def found(source: str) -> dict[str, tuple[set[str], set[str], bool]]:
 
 
 def test_a_chain_feeds_and_does_not_join() -> None:
-    assert found("conv_chain") == {"w0": (set(), {"w1"}, False), "w1": (set(), {"w2"}, False), "w2": (set(), set(), True)}
+    assert found("conv_chain") == {
+        "w0": (set(), {"w1"}, False),
+        "w1": (set(), {"w2"}, False),
+        "w2": (set(), set(), True),
+    }
 
 
 def test_residual_branches_join_at_their_additions() -> None:
@@ -141,13 +145,13 @@ class TestWorth:
         return {names[c]: found[c] * energies[c] for c in net.layers}
 
     def test_a_branch_counts_its_share_and_its_feeders_as_much(self, net: Net) -> None:
-        own = dict(w0=5.0, w1=1.0, w2=2.0, w3=6.0, w4=7.0, w5=1.0, w6=3.0)
+        own = {"w0": 5.0, "w1": 1.0, "w2": 2.0, "w3": 6.0, "w4": 7.0, "w5": 1.0, "w6": 3.0}
         shares = self.shares(net, own, {"a": 8.0, "b": 10.0})
-        expected = dict(w0=0.75, w1=0.25, w2=0.25, w3=0.75, w4=0.1, w5=0.1, w6=1.0)
+        expected = {"w0": 0.75, "w1": 0.25, "w2": 0.25, "w3": 0.75, "w4": 0.1, "w5": 0.1, "w6": 1.0}
         assert shares == pytest.approx(expected)
 
     def test_no_share_is_more_than_the_whole(self, net: Net) -> None:
-        own = dict(w0=5.0, w1=1.0, w2=20.0, w3=6.0, w4=7.0, w5=1.0, w6=3.0)
+        own = {"w0": 5.0, "w1": 1.0, "w2": 20.0, "w3": 6.0, "w4": 7.0, "w5": 1.0, "w6": 3.0}
         shares = self.shares(net, own, {"a": 8.0, "b": 0.0})
         assert shares["w2"] == shares["w1"] == shares["w5"] == 1.0
 

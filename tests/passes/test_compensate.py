@@ -109,7 +109,9 @@ def test_an_output_that_others_read_keeps_its_meaning() -> None:
 class TestWhatItAsksFor:
     def test_an_unknown_method(self) -> None:
         net = Net.named("conv_chain")
-        with pytest.raises(ir.passes.PreconditionError, match="'magic' is none of none, bias, scalar, lstsq, sequential"):
+        with pytest.raises(
+            ir.passes.PreconditionError, match="'magic' is none of none, bias, scalar, lstsq, sequential"
+        ):
             Compensate(net.model, net.groups, Plan(), "magic")(net.model.clone())
 
     def test_inputs_for_sequential(self) -> None:
