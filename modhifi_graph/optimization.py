@@ -311,15 +311,15 @@ def _restored(opened: Opened, slim: ir.Model) -> ir.Model:
     """The slim model with the interface declared as it was, whatever kind it is given back as."""
     result = slim.clone()
     for mine, theirs in zip(
-        (*result.graph.inputs, *result.graph.outputs), (*opened.model.graph.inputs, *opened.model.graph.outputs), strict=True
+        (*result.graph.inputs, *result.graph.outputs),
+        (*opened.model.graph.inputs, *opened.model.graph.outputs),
+        strict=True,
     ):
         mine.shape = None if theirs.shape is None else theirs.shape.copy()
     return result
 
 
-def _fidelity(
-    dense: onnx.ModelProto, slim: onnx.ModelProto, batches: Sequence[Feeds], threads: int
-) -> float | None:
+def _fidelity(dense: onnx.ModelProto, slim: onnx.ModelProto, batches: Sequence[Feeds], threads: int) -> float | None:
     """1 - (squared error of the outputs over their variance), on the first calibration samples; at most 1."""
     if not batches:
         return None
@@ -331,10 +331,13 @@ def _fidelity(
     if not floats:
         return None
     error = relative_error(
-        [{name: a[name] for name in floats} for a, _ in results], [{name: b[name] for name in floats} for _, b in results]
+        [{name: a[name] for name in floats} for a, _ in results],
+        [{name: b[name] for name in floats} for _, b in results],
     )
     if not np.isfinite(error):
-        raise InputError("the repaired model gives values that are not finite on the calibration inputs; nothing written")
+        raise InputError(
+            "the repaired model gives values that are not finite on the calibration inputs; nothing written"
+        )
     return 1 - error
 
 
@@ -388,14 +391,18 @@ def _warnings(
 ) -> list[str]:
     found = list(analysis.warnings) if analysis is not None else []
     if not groups.groups:
-        found.append("nothing can be pruned here: no factor is produced by a weight, consumed by a contraction and free")
+        found.append(
+            "nothing can be pruned here: no factor is produced by a weight, consumed by a contraction and free"
+        )
     elif not plan.groups and (budget is None or budget.fraction < 1):
         found.append("nothing was removed: every group was left out or is already as small as it may be")
     if budget is not None and budget.kind in ("macs", "params"):
         measure = cost.macs if budget.kind == "macs" else cost.params
         reached = measure(counts) / max(1, measure())
         if reached > budget.fraction:
-            found.append(f"the budget {budget.kind} {budget.fraction:g} was out of reach; {reached:.4f} is what is left")
+            found.append(
+                f"the budget {budget.kind} {budget.fraction:g} was out of reach; {reached:.4f} is what is left"
+            )
     return found
 
 

@@ -183,7 +183,7 @@ class TestMethods:
         expected = run(model(), fresh)["y"]
         for criterion in CRITERIA:
             plan = quick(criterion=criterion, compensation="none").plan
-            for method in METHODS:
+            for method in METHODS if criterion == "obs" else ("none", "lstsq", "sequential"):
                 slim = quick(plan=plan, compensation=method)
                 found[criterion, method] = (
                     1 - float(np.mean((run(slim.model, fresh)["y"] - expected) ** 2)) / expected.var()
@@ -192,9 +192,13 @@ class TestMethods:
 
     @pytest.mark.parametrize("criterion", CRITERIA)
     def test_repair_pays_whatever_was_removed(self, fidelities: dict[tuple[str, str], float], criterion: str) -> None:
-        each = [fidelities[criterion, method] for method in ("none", "bias", "lstsq", "sequential")]
-        assert each[-1] > each[0]
-        assert each[-2] > each[0]
+        each = [fidelities[criterion, method] for method in ("none", "lstsq", "sequential")]
+        assert each[0] < each[1] < 1
+        assert each[0] < each[2] < 1
+
+    def test_each_repair_is_better_than_the_one_before(self, fidelities: dict[tuple[str, str], float]) -> None:
+        each = [fidelities["obs", method] for method in METHODS]
+        assert each == sorted(each)
 
     def test_the_best_is_better_than_the_simplest(self, fidelities: dict[tuple[str, str], float]) -> None:
         assert fidelities["obs", "sequential"] > fidelities["magnitude", "none"] + 0.1

@@ -11,9 +11,9 @@ import onnx_ir as ir
 import torch
 
 from modhifi_graph.exporters.onnxruntime import Engine
-from modhifi_graph.models import to_proto
 from modhifi_graph.fidelity.consumers import Consumer
 from modhifi_graph.fidelity.moments import Moments
+from modhifi_graph.models import to_proto
 
 Feeds = dict[str, np.ndarray]
 Progress = Callable[[int, int], None]

@@ -77,8 +77,7 @@ def rank(
     ordered = tuple(int(i) for i in np.argsort(scores, kind="stable")[:-1])
     costs = np.ones(len(ordered)) / group.size if criterion == "random" else np.sort(scores)[:-1]
     refits = {
-        stop: [refitted(c, m, group, ordered[:stop]) for c, m in zip(consumers, moments, strict=True)]
-        for stop in stops
+        stop: [refitted(c, m, group, ordered[:stop]) for c, m in zip(consumers, moments, strict=True)] for stop in stops
     }
     return Ranking(group, ordered, np.maximum(costs, 1e-12), refits)
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import onnx_ir as ir
 import pytest
 
 from modhifi_graph.axes.coupling import Pinned, couple
-from modhifi_graph.axes.groups import find_groups
 from modhifi_graph.dialects.onnx import lift
 from modhifi_graph.passes.normalise import Normalise
 
-from ..oracles import small, zoo
+from ..oracles import small
 from .graphs import activation, constant, coupled, op, reasons, weight, written
 
 
@@ -134,17 +131,3 @@ def test_every_small_model_couples_without_a_word_about_the_standard():
         model = ir.from_proto(build())
         Normalise()(model)
         assert not [str(why) for _, why in couple(lift(model).graph).pins if "standard" in why.reason], name
-
-
-@pytest.mark.parametrize(("name", "seconds"), [("resnet50", 0.05), ("densenet121", 0.5)])
-def test_coupling_and_grouping_are_quick(torch, name, seconds):
-    """Torch-Pruning 1.6.1 took 5.4 s for densenet121. The best of three, because other processes share the machine."""
-    model = ir.from_proto(zoo.export(name, "torchscript"))
-    Normalise()(model)
-    graph = lift(model).graph
-    times = []
-    for _ in range(3):
-        start = time.perf_counter()
-        find_groups(couple(graph))
-        times.append(time.perf_counter() - start)
-    assert min(times) < seconds
