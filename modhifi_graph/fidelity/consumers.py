@@ -59,7 +59,7 @@ class Consumer:
             return raw.reshape(self.parts, raw.shape[0] // self.parts, -1)
         if self.op.kind == "Gemm":
             scaled = raw if self.op.attributes.get("transB") else raw.T
-            return (scaled * self.op.attributes.get("alpha", 1.0))[None]
+            return np.asarray(scaled * self.op.attributes.get("alpha", 1.0))[None]
         return (raw.T if self.contraction.slot == 0 else raw)[None]
 
     def parameter(self, weight: np.ndarray, like: np.ndarray) -> np.ndarray:
@@ -85,7 +85,8 @@ class Consumer:
         """The outputs of a batch at the same positions. Shape (G, batch * picks, o)."""
         if self.op.kind == "Conv":
             taken = y.flatten(2).index_select(2, picks)
-            return taken.unflatten(1, (self.parts, -1)).permute(1, 0, 3, 2).flatten(1, 2)
+            split = taken.reshape(len(taken), self.parts, -1, taken.shape[2])  # batch, part, channel, pick
+            return split.permute(1, 0, 3, 2).flatten(1, 2)
         y = y.transpose(-1, -2) if self.op.kind == "MatMul" and self.contraction.slot == 1 else y
         return y.reshape(-1, y.shape[-1]).index_select(0, picks)[None]
 
@@ -152,8 +153,9 @@ def _windows(op: Op, x: torch.Tensor, picks: torch.Tensor, parts: int) -> torch.
     flat = torch.zeros((math.prod(kernel), len(picks)), dtype=torch.long, device=x.device)
     for size, corner, tap, stride, dilation in zip(sizes, corners, taps, strides, dilations, strict=True):
         flat = flat * size + corner[None] * stride + tap[:, None] * dilation
-    found = padded.flatten(2).index_select(2, flat.reshape(-1)).unflatten(2, flat.shape)  # batch, channel, tap, pick
-    return found.unflatten(1, (parts, -1)).permute(1, 0, 4, 2, 3).flatten(3).flatten(1, 2)
+    found = padded.flatten(2).index_select(2, flat.reshape(-1))
+    split = found.reshape(len(x), parts, -1, *flat.shape)  # batch, part, channel, tap, pick
+    return split.permute(1, 0, 4, 2, 3).flatten(3).flatten(1, 2)
 
 
 def _kernel(op: Op, dims: int) -> list[int]:

@@ -42,8 +42,8 @@ class Eliminator:
         b = self.blocks
         inner = self.inverse[:, b[:, :, None], b[:, None, :]]  # G, components, block, block
         outer = self.weight[:, :, b].permute(0, 2, 3, 1)  # G, components, block, o
-        solved = torch.linalg.solve(inner, outer)
-        return self.scale * (outer * solved).sum((0, 2, 3)).clamp_min(0)
+        solved: torch.Tensor = torch.linalg.solve(inner, outer)
+        return (outer * solved).sum((0, 2, 3)).clamp_min(0) * self.scale
 
     def remove(self, component: int) -> None:
         """Take a component out: refit the weights that are left and shrink H. O(G p (p + o) block)."""

@@ -67,8 +67,8 @@ def rank(
             Eliminator.of(_weight(c), m.covariance, component_inputs(c, group), scale, RIDGE)
             for c, m, scale in zip(consumers, moments, scales, strict=True)
         ]
-        order, costs, snapshots = removal_order(eliminators, group.size, stops)
-        return Ranking(group, tuple(order), np.asarray(costs), snapshots)
+        order, paid, snapshots = removal_order(eliminators, group.size, stops)
+        return Ranking(group, tuple(order), np.asarray(paid), snapshots)
     scores = np.zeros(group.size)
     for consumer, moment, scale in zip(consumers, moments, scales, strict=True):
         scores += component_scores(consumer, moment, group, criterion) * scale
