@@ -39,6 +39,8 @@ def measure(
     """For each ranking and each of its snapshots, the relative squared error of the outputs on ``batches``."""
     order = {op: i for i, op in enumerate(graph.ops)}
     outputs = [v.name for v in graph.outputs if v.dtype is not None and v.dtype.kind == "f"]
+    if not outputs:
+        return {ranking: {} for ranking in rankings}  # whole numbers have no error to price by; the local cost stands
     stepper = Stepper(model, batches, threads=threads)
     reference = stepper.outcome(outputs, {})
     first = {r: min(consumers[r], key=lambda c: order[c.op]) for r in rankings}
