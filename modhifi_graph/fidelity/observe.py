@@ -10,12 +10,12 @@ import onnx
 import onnx_ir as ir
 import torch
 
+from modhifi_graph.dialects.onnx_stepper import Feeds
 from modhifi_graph.exporters.onnxruntime import Engine
 from modhifi_graph.fidelity.consumers import Consumer
 from modhifi_graph.fidelity.moments import Moments
 from modhifi_graph.models import to_proto
 
-Feeds = dict[str, np.ndarray]
 Progress = Callable[[int, int], None]
 
 ROWS_PER_INPUT = 96
@@ -56,11 +56,8 @@ def observe(
 
     Time: the forward passes plus O(rows * p^2) a consumer; memory: O(p^2) a consumer and one batch of activations.
     """
-    by_input: dict[str, list[Consumer]] = {}
-    for consumer in consumers:
-        by_input.setdefault(consumer.x.name, []).append(consumer)
     streams = streams or {}
-    wanted = list(dict.fromkeys([*by_input, *(c.y.name for c in consumers), *streams]))
+    wanted = list(dict.fromkeys([*(c.x.name for c in consumers), *(c.y.name for c in consumers), *streams]))
     proto = to_proto(model)
     present = {value.name for value in [*proto.graph.input, *proto.graph.output]}
     proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted if name not in present)

@@ -18,6 +18,7 @@ from modhifi_graph.dialects.onnx_stepper import Feeds, Stepper, Weights
 from modhifi_graph.fidelity.consumers import Consumer
 from modhifi_graph.fidelity.moments import Moments
 from modhifi_graph.fidelity.scores import Ranking
+from modhifi_graph.fidelity.sites import channel_axis
 from modhifi_graph.graph import Graph
 
 SHARED = 2.0
@@ -63,9 +64,7 @@ def _weights(consumer: Consumer, weight: torch.Tensor, moments: Moments) -> Weig
     shift = torch.einsum("gop,gp->go", old - weight, moments.mean).reshape(-1).numpy()
     like = value.array()
     axes = consumer.y.rank or 1
-    channel = 1 if consumer.op.kind == "Conv" else axes - 1
-    if consumer.op.kind == "MatMul" and consumer.contraction.slot == 1:
-        channel = axes - 2
+    channel = channel_axis(consumer) % axes
     shape = [-1 if i == channel else 1 for i in range(axes)]
     return consumer.contraction.other, consumer.parameter(weight.numpy(), like), shift.reshape(shape).astype(like.dtype)
 
