@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,8 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modhifi_graph.errors import InputError
+from modhifi_graph.graph import Graph
 from modhifi_graph.images import Preprocess, read_folder, subset
 from modhifi_graph.interface import InputSpec, batch_symbols, describe, is_float
+
+BATCH_BYTES = 1 << 28
+LARGEST_BATCH = 100
+"""Calibration runs in batches of at most this many samples, fewer where a batch's activations would exceed BATCH_BYTES."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,15 @@ class Calibration:
     def _cut(self, part: slice | NDArray[np.int64]) -> dict[str, NDArray[Any]]:
         axes = self.axes
         return {k: v if (a := axes[k]) is None else v[(slice(None),) * a + (part,)] for k, v in self.arrays.items()}
+
+
+def batch_size(graph: Graph) -> int:
+    """As many samples as keep one batch's activations within BATCH_BYTES, counting known lengths only; 1 to LARGEST_BATCH."""
+    elements = 0
+    for op in graph.ops:
+        for value in op.outputs:
+            elements += math.prod(dim for dim in (value.shape or ())[1:] if isinstance(dim, int))
+    return int(min(LARGEST_BATCH, max(1, BATCH_BYTES // (4 * max(1, elements)))))
 
 
 def load(

@@ -42,6 +42,8 @@ class Opened:
         What it was opened from.
     path : Path or None
         The file it was read from.
+    back : callable
+        Makes what was opened from a model: a path gives an `onnx.ModelProto`.
     """
 
     model: ir.Model
@@ -49,20 +51,23 @@ class Opened:
     kind: Kind
     path: Path | None
     _declared: dict[str, ir.Shape | None] = field(repr=False)
-    _back: Callable[[ir.Model], Any] = field(repr=False)
+    back: Callable[[ir.Model], Any] = field(repr=False)
 
-    def give_back(self, model: ir.Model) -> Any:
-        """A model of the kind that was opened: for a path an `onnx.ModelProto`.
+    def restored(self, model: ir.Model) -> ir.Model:
+        """A copy whose inputs and outputs are declared as they were.
 
-        Inputs and outputs are declared again as they were, where inference has learned more about them or has given
-        unknown lengths other names.
+        Inference has learned more about some of them, or has given unknown lengths other names.
         """
         result = model.clone()
         for value in (*result.graph.inputs, *result.graph.outputs):
             if value.name in self._declared:
                 shape = self._declared[value.name]
                 value.shape = None if shape is None else shape.copy()
-        return self._back(result)
+        return result
+
+    def give_back(self, model: ir.Model) -> Any:
+        """A model of the kind that was opened, declared as it was: for a path an `onnx.ModelProto`."""
+        return self.back(self.restored(model))
 
 
 def to_proto(model: ir.Model) -> onnx.ModelProto:

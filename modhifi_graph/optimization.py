@@ -29,25 +29,17 @@ from modhifi_graph.exporters import onnxruntime as backend
 from modhifi_graph.fidelity.analysis import Analysis, analyse, unobserved
 from modhifi_graph.fidelity.scores import CRITERIA
 from modhifi_graph.fidelity.selection import Budget, Limits, plan_of, select
-from modhifi_graph.fidelity.sensitivity import relative_error
 from modhifi_graph.images import Preprocess
 from modhifi_graph.interface import specs_of
 from modhifi_graph.models import SAMPLE, Opened, Source, normalise, open_model, to_proto
 from modhifi_graph.passes.compensate import METHODS, Compensate
 from modhifi_graph.passes.slim import Slim
 from modhifi_graph.plan import Plan
-from modhifi_graph.timing import bench
-from modhifi_graph.verification import check_interface, check_validity, random_feeds, verify
+from modhifi_graph.report import latency, output_fidelity, sample_accuracy, sizes, warnings
+from modhifi_graph.verification import Verification, check_interface, check_validity, random_feeds, verify
 
 Progress = Callable[[str, int, int], None]
 Calib = str | os.PathLike[str] | np.ndarray | Mapping[str, np.ndarray] | None
-
-BATCH_BYTES = 1 << 28
-LARGEST_BATCH = 100
-"""Calibration runs in batches of at most this many samples, fewer where a batch's activations would exceed BATCH_BYTES."""
-
-FIDELITY_SAMPLES = 256
-"""The report's fidelity is measured on this many calibration samples."""
 
 
 @dataclass(frozen=True)
@@ -132,87 +124,200 @@ def optimize(
     VerificationError
         The slim graph does not compute what the dense one does with the removed components zeroed.
     """
-    report: Progress = progress or (lambda stage, done, total: None)
-    clock = _Clock()
-    limits = Limits(tuple(only), tuple(skip), align, min_keep)
-    budget = _budget(macs, params, keep, plan)
-    _check_methods(criterion, compensation)
-    with clock("load"):
-        opened = open_model(model)
-        original = to_proto(opened.model)
-        dense = normalise(opened.model.clone(), opened.label, fold_batchnorm=fold_batchnorm)
-        data = _calibration(calib, dense, opened, samples, seed, preprocess, criterion, compensation, plan)
-    with clock("couple"):
-        groups = find_groups(couple(lift(dense).graph))
-        cost = Cost(groups)
-    batches = list(data.batches(_batch_size(groups))) if data is not None else []
-    analysis = None
-    if plan is None or compensation in ("bias", "scalar", "lstsq"):
-        with clock("score"):
-            analysis = _analyse(dense, groups, batches, criterion, limits, seed, threads, report)
-    if plan is None:
-        assert analysis is not None
-        assert budget is not None
-        settings = {
-            budget.kind: budget.fraction,
-            "criterion": criterion,
-            "compensation": compensation,
-            "seed": seed,
-            "samples": data.samples if data is not None else 0,
-            "fold_batchnorm": fold_batchnorm,
+    options = Options(
+        budget=_budget(macs, params, keep, plan),
+        plan=plan,
+        criterion=criterion,
+        compensation=compensation,
+        samples=samples,
+        seed=seed,
+        limits=Limits(tuple(only), tuple(skip), align, min_keep),
+        fold_batchnorm=fold_batchnorm,
+        preprocess=preprocess,
+        threads=threads,
+        bench_seconds=bench_seconds,
+        batch=batch,
+    )
+    return _Job(options, progress or (lambda stage, done, total: None)).run(model, calib)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What :func:`optimize` was asked for, by the names of its parameters; checked when made."""
+
+    budget: Budget | None
+    plan: Plan | None
+    criterion: str
+    compensation: str
+    samples: int | None
+    seed: int
+    limits: Limits
+    fold_batchnorm: bool
+    preprocess: Preprocess | None
+    threads: int
+    bench_seconds: float
+    batch: int
+
+    def __post_init__(self) -> None:
+        if self.criterion not in CRITERIA:
+            raise InputError(f"criterion {self.criterion!r} is unknown; choose one of {', '.join(CRITERIA)}")
+        if self.compensation not in METHODS:
+            raise InputError(f"compensation {self.compensation!r} is unknown; choose one of {', '.join(METHODS)}")
+
+    @property
+    def needs_data(self) -> bool:
+        return self.compensation != "none" or (self.plan is None and self.criterion not in ("magnitude", "random"))
+
+    @property
+    def needs_analysis(self) -> bool:
+        return self.plan is None or self.compensation in ("bias", "scalar", "lstsq")
+
+    def settings(self, samples: int) -> dict[str, Any]:
+        """What a plan says about how it was made."""
+        assert self.budget is not None
+        return {
+            self.budget.kind: self.budget.fraction,
+            "criterion": self.criterion,
+            "compensation": self.compensation,
+            "seed": self.seed,
+            "samples": samples,
+            "fold_batchnorm": self.fold_batchnorm,
         }
+
+
+class _Job:
+    """One run: every method is a stage, and :meth:`run` is their order."""
+
+    def __init__(self, options: Options, progress: Progress) -> None:
+        self._options = options
+        self._progress = progress
+
+    def run(self, source: Source, calib: Calib) -> Optimized:
+        options, clock = self._options, _Clock()
+        with clock("load"):
+            opened = open_model(source)
+            original = to_proto(opened.model)
+            dense = normalise(opened.model.clone(), opened.label, fold_batchnorm=options.fold_batchnorm)
+            data = self._calibration(calib, dense, opened)
+        with clock("couple"):
+            groups = find_groups(couple(lift(dense).graph))
+            cost = Cost(groups)
+        batches = list(data.batches(calibration.batch_size(groups.coupling.graph))) if data is not None else []
+        with clock("score"):
+            analysis = self._analysis(dense, groups, batches)
         with clock("plan"):
-            plan = plan_of(analysis.rankings, select(analysis.rankings, cost, budget, limits), settings)
-    with clock("slim"):
-        slim = dense.clone()
-        Slim(plan)(slim)
-    with clock("verify"):
-        feeds = [random_feeds(dense, seed, threads=threads), *_first(batches)]
-        verified = verify(dense, slim, plan, feeds, threads=threads)
-    with clock("compensate"):
+            plan = self._plan(analysis, cost, data)
+        with clock("slim"):
+            slim = dense.clone()
+            Slim(plan)(slim)
+        with clock("verify"):
+            verified = self._verified(dense, slim, plan, batches)
+        with clock("compensate"):
+            self._compensate(dense, groups, plan, batches, analysis, slim)
+        with clock("check"):
+            finished = opened.restored(slim)
+            proto = to_proto(finished)
+            written = open_model(proto).model
+            check_interface(opened.model, written)
+            check_validity(opened.model, written)
+            fidelity = output_fidelity(original, proto, batches, options.threads)
+        with clock("time"):
+            timed = latency(
+                original,
+                proto,
+                batches,
+                seconds=options.bench_seconds,
+                batch=options.batch,
+                threads=options.threads,
+                seed=options.seed,
+            )
+        counts = {factor: len(kept) for factor, kept in plan.resolve(groups).items()}
+        report = {
+            **sizes(groups, plan, cost, counts, analysis),
+            "bytes": {"before": original.ByteSize(), "after": proto.ByteSize()},
+            **timed,
+            "fidelity": fidelity,
+            "warnings": warnings(groups, plan, options.budget, cost, counts, analysis),
+            "verify": verified.to_json(),
+            "seconds": clock.seconds,
+            "plan": plan.to_json(),
+        }
+        if isinstance(source, str) and source.startswith(SAMPLE):
+            report["accuracy"] = {
+                "before": sample_accuracy(source, original, options.threads),
+                "after": sample_accuracy(source, proto, options.threads),
+            }
+        returned = proto if opened.kind in ("path", "proto") else opened.back(finished)
+        return Optimized(returned, plan, report, proto)
+
+    def _calibration(self, calib: Calib, dense: ir.Model, opened: Opened) -> Calibration | None:
+        options = self._options
+        if calib is None and opened.label.startswith(SAMPLE):
+            calib = samples.load(opened.label).calib
+        if calib is not None:
+            specs = specs_of(ir.to_proto(dense))
+            return calibration.load(
+                calib, specs, samples=options.samples, seed=options.seed, preprocess=options.preprocess
+            )
+        if not options.needs_data:
+            return None
+        raise InputError(
+            f"{opened.label}: needs calibration inputs: give --calib (an .npz with arrays named by input, an .npy, or a "
+            "folder of images); only --criterion magnitude or random with --compensation none does without"
+        )
+
+    def _analysis(self, dense: ir.Model, groups: Groups, batches: Sequence[Feeds]) -> Analysis | None:
+        options = self._options
+        if not options.needs_analysis:
+            return None
+        if not batches:
+            return unobserved(groups, options.criterion, options.limits.allows, options.seed)
+        return analyse(
+            dense,
+            groups,
+            batches,
+            criterion=options.criterion,
+            wanted=options.limits.allows,
+            seed=options.seed,
+            threads=options.threads,
+            progress=self._progress,
+        )
+
+    def _plan(self, analysis: Analysis | None, cost: Cost, data: Calibration | None) -> Plan:
+        options = self._options
+        if options.plan is not None:
+            return options.plan
+        assert analysis is not None
+        assert options.budget is not None
+        removed = select(analysis.rankings, cost, options.budget, options.limits)
+        return plan_of(analysis.rankings, removed, options.settings(data.samples if data is not None else 0))
+
+    def _verified(self, dense: ir.Model, slim: ir.Model, plan: Plan, batches: Sequence[Feeds]) -> Verification:
+        feeds = [random_feeds(dense, self._options.seed, threads=self._options.threads)]
+        if batches:
+            feeds.append(dict(batches[0]))
+        return verify(dense, slim, plan, feeds, threads=self._options.threads)
+
+    def _compensate(
+        self,
+        dense: ir.Model,
+        groups: Groups,
+        plan: Plan,
+        batches: Sequence[Feeds],
+        analysis: Analysis | None,
+        slim: ir.Model,
+    ) -> None:
         Compensate(
             dense,
             groups,
             plan,
-            compensation if plan.groups else "none",
+            self._options.compensation if plan.groups else "none",
             batches=batches,
             moments=analysis.moments if analysis is not None else None,
-            seed=seed,
-            threads=threads,
-            progress=lambda done, total: report("compensate", done, total),
+            seed=self._options.seed,
+            threads=self._options.threads,
+            progress=lambda done, total: self._progress("compensate", done, total),
         )(slim)
-    with clock("check"):
-        finished = opened.give_back(slim)
-        proto = finished if isinstance(finished, onnx.ModelProto) else to_proto(_restored(opened, slim))
-        after = open_model(proto).model
-        check_interface(opened.model, after)
-        check_validity(opened.model, after)
-        fidelity = _fidelity(original, proto, batches, threads)
-    with clock("time"):
-        timed = _timing(original, proto, batches, threads, bench_seconds, batch, seed)
-    counts = {factor: len(kept) for factor, kept in plan.resolve(groups).items()}
-    summary = {
-        "macs": {"before": cost.macs(), "after": cost.macs(counts)},
-        "params": {"before": cost.params(), "after": cost.params(counts)},
-        "bytes": {"before": original.ByteSize(), "after": proto.ByteSize()},
-        "components": {
-            "before": sum(group.size for group in groups.groups),
-            "after": sum(counts.get(group.factor, group.size) for group in groups.groups),
-        },
-        **timed,
-        "groups": _group_rows(groups, plan, analysis),
-        "pinned": [
-            {"name": p.name, "size": p.size, "reasons": [str(reason) for reason in p.reasons]} for p in groups.pinned
-        ],
-        "fidelity": fidelity,
-        "warnings": _warnings(groups, plan, budget, cost, counts, analysis),
-        "verify": verified.to_json(),
-        "seconds": clock.seconds,
-        "plan": plan.to_json(),
-    }
-    if isinstance(model, str) and model.startswith(SAMPLE):
-        summary["accuracy"] = _accuracy(model, original, proto, threads)
-    return Optimized(finished, plan, summary, proto)
 
 
 class _Clock:
@@ -237,180 +342,3 @@ def _budget(macs: float | None, params: float | None, keep: float | None, plan: 
             raise InputError(f"{kind} is {fraction:g}; expected a fraction above 0 and at most 1")
         return Budget(kind, fraction)
     return None
-
-
-def _check_methods(criterion: str, compensation: str) -> None:
-    if criterion not in CRITERIA:
-        raise InputError(f"criterion {criterion!r} is unknown; choose one of {', '.join(CRITERIA)}")
-    if compensation not in METHODS:
-        raise InputError(f"compensation {compensation!r} is unknown; choose one of {', '.join(METHODS)}")
-
-
-def _calibration(
-    calib: Calib,
-    dense: ir.Model,
-    opened: Opened,
-    wanted: int | None,
-    seed: int,
-    preprocess: Preprocess | None,
-    criterion: str,
-    compensation: str,
-    plan: Plan | None,
-) -> Calibration | None:
-    if calib is None and opened.label.startswith(SAMPLE):
-        calib = samples.load(opened.label).calib
-    if calib is None:
-        if compensation == "none" and (plan is not None or criterion in ("magnitude", "random")):
-            return None
-        raise InputError(
-            f"{opened.label}: needs calibration inputs: give --calib (an .npz with arrays named by input, an .npy, or a "
-            "folder of images); only --criterion magnitude or random with --compensation none does without"
-        )
-    return calibration.load(calib, specs_of(ir.to_proto(dense)), samples=wanted, seed=seed, preprocess=preprocess)
-
-
-def _batch_size(groups: Groups) -> int:
-    """As many samples as keep one batch's activations within BATCH_BYTES, counting known lengths only."""
-    elements = 0
-    for op in groups.coupling.graph.ops:
-        for value in op.outputs:
-            dims = [dim for dim in (value.shape or ())[1:] if isinstance(dim, int)]
-            elements += int(np.prod(dims, dtype=np.int64)) if dims else 1
-    return int(min(LARGEST_BATCH, max(1, BATCH_BYTES // (4 * max(1, elements)))))
-
-
-def _analyse(
-    dense: ir.Model,
-    groups: Groups,
-    batches: Sequence[Feeds],
-    criterion: str,
-    limits: Limits,
-    seed: int,
-    threads: int,
-    progress: Progress,
-) -> Analysis:
-    if not batches:
-        return unobserved(groups, criterion, limits.allows, seed)
-    return analyse(
-        dense,
-        groups,
-        batches,
-        criterion=criterion,
-        wanted=limits.allows,
-        seed=seed,
-        threads=threads,
-        progress=progress,
-    )
-
-
-def _first(batches: Sequence[Feeds]) -> list[Feeds]:
-    return [dict(batches[0])] if batches else []
-
-
-def _restored(opened: Opened, slim: ir.Model) -> ir.Model:
-    """The slim model with the interface declared as it was, whatever kind it is given back as."""
-    result = slim.clone()
-    for mine, theirs in zip(
-        (*result.graph.inputs, *result.graph.outputs),
-        (*opened.model.graph.inputs, *opened.model.graph.outputs),
-        strict=True,
-    ):
-        mine.shape = None if theirs.shape is None else theirs.shape.copy()
-    return result
-
-
-def _fidelity(dense: onnx.ModelProto, slim: onnx.ModelProto, batches: Sequence[Feeds], threads: int) -> float | None:
-    """1 - (squared error of the outputs over their variance), on the first calibration samples; at most 1."""
-    if not batches:
-        return None
-    before, after = (backend.Engine.compile(m, threads=threads) for m in (dense, slim))
-    size = max((len(array) for array in batches[0].values() if array.ndim), default=1)
-    few = batches[: max(1, FIDELITY_SAMPLES // size)]
-    results = [(before.run(feeds), after.run(feeds)) for feeds in few]
-    floats = [name for name, a in results[0][0].items() if isinstance(a, np.ndarray) and a.dtype.kind == "f"]
-    if not floats:
-        return None
-    error = relative_error(
-        [{name: a[name] for name in floats} for a, _ in results],
-        [{name: b[name] for name in floats} for _, b in results],
-    )
-    if not np.isfinite(error):
-        raise InputError(
-            "the repaired model gives values that are not finite on the calibration inputs; nothing written"
-        )
-    return 1 - error
-
-
-def _timing(
-    dense: onnx.ModelProto,
-    slim: onnx.ModelProto,
-    batches: Sequence[Feeds],
-    threads: int,
-    seconds: float,
-    batch: int,
-    seed: int,
-) -> dict[str, Any]:
-    if seconds <= 0:
-        return {}
-    inputs = None
-    if batches and any(array.ndim for array in batches[0].values()):
-        size = max(len(array) for array in batches[0].values() if array.ndim)
-        single = all(array.ndim and len(array) == size for array in batches[0].values())
-        inputs = {name: array[:batch] for name, array in batches[0].items()} if single and size >= batch else None
-    found = bench(dense, slim, inputs=inputs, seed=seed, threads=threads, batch=batch, seconds=seconds).to_json()
-    return {
-        "latency_ms": {"before": found["a"], "after": found["b"]},
-        "speedup": found["speedup"],
-        "interval": found["interval"],
-        "timing": {"batch": batch, "threads": found["threads"], "provider": found["provider"]},
-    }
-
-
-def _group_rows(groups: Groups, plan: Plan, analysis: Analysis | None) -> list[dict[str, Any]]:
-    left = {entry.name: len(entry.keep) for entry in plan.groups}
-    unscored = analysis.unscored if analysis is not None else {}
-    return [
-        {
-            "name": group.name,
-            "kind": group.kind,
-            "before": group.size,
-            "after": left.get(group.name, group.size),
-            **({"not_scored": unscored[group.name]} if group.name in unscored else {}),
-        }
-        for group in groups.groups
-    ]
-
-
-def _warnings(
-    groups: Groups,
-    plan: Plan,
-    budget: Budget | None,
-    cost: Cost,
-    counts: Mapping[Any, int],
-    analysis: Analysis | None,
-) -> list[str]:
-    found = list(analysis.warnings) if analysis is not None else []
-    if not groups.groups:
-        found.append(
-            "nothing can be pruned here: no factor is produced by a weight, consumed by a contraction and free"
-        )
-    elif not plan.groups and (budget is None or budget.fraction < 1):
-        found.append("nothing was removed: every group was left out or is already as small as it may be")
-    if budget is not None and budget.kind in ("macs", "params"):
-        measure = cost.macs if budget.kind == "macs" else cost.params
-        reached = measure(counts) / max(1, measure())
-        if reached > budget.fraction:
-            found.append(
-                f"the budget {budget.kind} {budget.fraction:g} was out of reach; {reached:.4f} is what is left"
-            )
-    return found
-
-
-def _accuracy(name: str, dense: onnx.ModelProto, slim: onnx.ModelProto, threads: int) -> dict[str, float]:
-    sample = samples.load(name)
-
-    def score(proto: onnx.ModelProto) -> float:
-        engine = backend.Engine.compile(proto, threads=threads)
-        return samples.accuracy(lambda x: engine.run({engine.inputs[0].name: x})[engine.outputs[0]], sample)
-
-    return {"before": score(dense), "after": score(slim)}

@@ -38,11 +38,9 @@ from modhifi_graph.fidelity.scores import CRITERIA
 from modhifi_graph.fidelity.selection import Budget, Limits, plan_of, select
 from modhifi_graph.interface import specs_of
 from modhifi_graph.models import SAMPLE, normalise, open_model, to_proto
-
-# The same batches and the same fidelity as `optimize` reports.
-from modhifi_graph.optimization import _batch_size, _fidelity
 from modhifi_graph.passes.compensate import METHODS, Compensate
 from modhifi_graph.passes.slim import Slim
+from modhifi_graph.report import output_fidelity, sample_accuracy
 
 Score = Callable[[onnx.ModelProto], float]
 
@@ -94,7 +92,7 @@ def ablate(
     cost = Cost(groups)
     given = samples.load(settings.model).calib if settings.calib is None else settings.calib
     data = calibration.load(given, specs_of(to_proto(dense)), samples=settings.samples, seed=settings.seed)
-    batches = list(data.batches(_batch_size(groups)))
+    batches = list(data.batches(calibration.batch_size(groups.coupling.graph)))
     limits = Limits(align=settings.align)
     say(f"{settings.model}: {cost.macs()} multiply-accumulates, {len(groups.groups)} groups, {data.samples} samples")
     if score is not None:
@@ -119,22 +117,11 @@ def ablate(
             )(slim)  # fmt: skip
             seconds = time.perf_counter() - start
             proto = to_proto(slim)
-            fidelity = _fidelity(original, proto, batches, settings.threads)
+            fidelity = output_fidelity(original, proto, batches, settings.threads)
             fidelity = float("nan") if fidelity is None else fidelity
             rated = fidelity if score is None else score(proto)
             say(f"{criterion} + {method}: {rated:.4f} (fidelity {fidelity:.4f}, {seconds:.0f} s)")
             yield Cell(criterion, method, round(fraction, 6), rated, fidelity, round(seconds, 2))
-
-
-def sample_accuracy(name: str, threads: int) -> Score:
-    """Top-1 accuracy of a sample on its test images, in percent."""
-    sample = samples.load(name)
-
-    def rate(proto: onnx.ModelProto) -> float:
-        engine = backend.Engine.compile(proto, threads=threads)
-        return float(samples.accuracy(lambda x: engine.run({engine.inputs[0].name: x})[engine.outputs[0]], sample))
-
-    return rate
 
 
 def command_score(command: str, key: str | None) -> Score:
@@ -238,7 +225,7 @@ def _run(options: argparse.Namespace) -> list[Cell]:
         options.threads,
         options.align,
     )
-    score = sample_accuracy(options.model, options.threads) if sample else None
+    score = (lambda proto: sample_accuracy(options.model, proto, options.threads)) if sample else None
     if options.score is not None:
         score = command_score(options.score, options.key)
     cells: list[Cell] = []

@@ -18,6 +18,7 @@ from modhifi_graph.fidelity.moments import Moments
 from modhifi_graph.fidelity.observe import observe
 from modhifi_graph.fidelity.scores import Ranking, output_energy, rank
 from modhifi_graph.fidelity.sensitivity import calibrated, measure
+from modhifi_graph.fidelity.sites import channel_axis
 
 STOPS = (1 / 8, 1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4)
 """At these fractions of every group the effect of removal on the outputs is measured."""
@@ -102,7 +103,7 @@ def analyse(
     every = [c for c in consumers_of(groups).values() if isinstance(c, Consumer) and c.inputs <= LARGEST_INPUT]
     every.sort(key=lambda c: order[c.op])
     where = streams.destinations(groups.coupling.graph, every)
-    sums = {value.name: 1 if c.op.kind == "Conv" else -1 for c in every for value in where[c].joins}
+    sums = {value.name: channel_axis(c) for c in every for value in where[c].joins}
     observation = observe(
         model, batches, every, sums, seed=seed, threads=threads, progress=lambda a, b: progress("observe", a, b)
     )

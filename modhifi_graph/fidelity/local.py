@@ -2,7 +2,7 @@
 
 - ``bias``: the mean of what went is added to the bias, ``b' = b + W[:, gone] m[gone]``;
 - ``scalar``: besides, each contribution that stays is scaled by the paper's ``delta_c = 1 + Q_c[K, K]^-1 Q_c[K, gone] 1``;
-- ``lstsq``: affine least squares, ``W' = W C[:, K] (C[K, K] + lambda I)^-1``, ``b' = b + (W - W') m``.
+- ``lstsq``: affine least squares, ``W' = W[:, K] + W[:, gone] C[gone, K] (C[K, K] + lambda I)^-1``, ``b' = b + (W - W') m``.
 
 A consumer that cannot be given a bias is repaired around zero: ``E[x x^T] = C + m m^T`` takes the place of C.
 """
@@ -20,12 +20,15 @@ from modhifi_graph.axes.layout import Layout, find, kept, leaves
 from modhifi_graph.dialects.onnx import lift
 from modhifi_graph.fidelity.consumers import Consumer
 from modhifi_graph.fidelity.moments import Moments
-from modhifi_graph.fidelity.obs import damped_inverse
+from modhifi_graph.fidelity.regression import second_moment
+from modhifi_graph.fidelity.ridge import RIDGE, damped, refit
 from modhifi_graph.fidelity.sites import Editor, sites
 from modhifi_graph.plan import Plan
 
-RIDGE = 1e-4
 METHODS = ("bias", "scalar", "lstsq")
+
+CHUNK = 1 << 25
+"""So many numbers are held at a time while contributions are scaled."""
 
 
 def compensate(groups: Groups, slim: ir.Model, plan: Plan, moments: Mapping[Consumer, Moments], method: str) -> int:
@@ -101,12 +104,9 @@ def repaired(
     weight = torch.from_numpy(consumer.weight().astype(np.float64))
     kept = torch.from_numpy(stays)
     result = torch.zeros_like(weight)
-    covariance = moments.covariance
-    if not intercept:
-        covariance = covariance + torch.einsum("gi,gj->gij", moments.mean, moments.mean)
+    covariance = second_moment(moments, intercept)
     if method == "lstsq":
-        inverse = damped_inverse(covariance[:, kept[:, None], kept], RIDGE)
-        result[:, :, kept] = (weight @ covariance)[:, :, kept] @ inverse
+        result = refit(weight, covariance, kept, RIDGE)
     else:
         result[:, :, kept] = weight[:, :, kept]
         if method == "scalar":
@@ -124,17 +124,21 @@ def _scale(
 ) -> None:
     """Scale every kept contribution of every output channel by delta_c(K), in place."""
     inputs = weight.shape[-1]
-    member = torch.zeros(len(components) + 1, inputs, dtype=weight.dtype)
+    owner = torch.full((inputs,), len(components))  # what goes is the last contribution
     for i, positions in enumerate(components):
-        member[i, torch.from_numpy(positions)] = 1
-    gone = np.setdiff1d(np.arange(inputs), stays)
-    member[-1, torch.from_numpy(gone)] = 1
-    for part in range(weight.shape[0]):
-        for channel in range(weight.shape[1]):
-            contributions = member * weight[part, channel]
-            gram = contributions @ covariance[part] @ contributions.T  # Q_c over what stays, and the rest as one
-            inner, cross = gram[:-1, :-1], gram[:-1, -1]
-            damping = (RIDGE * inner.diagonal().mean()).clamp_min(1e-12)
-            identity = torch.eye(len(inner), dtype=inner.dtype)
-            delta = 1 + torch.linalg.solve(inner + damping * identity, cross)
-            result[part, channel] *= member[:-1].T @ delta
+        owner[torch.from_numpy(positions)] = i
+    chunk = max(1, CHUNK // inputs**2)
+    for part, matrix in enumerate(covariance):
+        for start in range(0, weight.shape[1], chunk):
+            rows = slice(start, start + chunk)
+            own = weight[part, rows]
+            gram = _merged(_merged(own[:, :, None] * matrix * own[:, None, :], owner), owner)
+            inner, cross = gram[:, :-1, :-1], gram[:, :-1, -1]
+            delta = 1 + torch.linalg.solve(damped(inner, RIDGE), cross)
+            result[part, rows] *= torch.nn.functional.pad(delta, (0, 1))[:, owner]
+
+
+def _merged(matrices: torch.Tensor, owner: torch.Tensor) -> torch.Tensor:
+    """Sum the rows of each matrix by owner and transpose it: twice makes Q_c over contributions from one over inputs."""
+    merged = matrices.new_zeros(len(matrices), int(owner.max()) + 1, matrices.shape[2])
+    return merged.index_add(1, owner, matrices).transpose(1, 2)

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import torch
 
+from modhifi_graph.fidelity.ridge import damped_inverse
+
 
 @dataclass
 class Eliminator:
@@ -56,16 +58,6 @@ class Eliminator:
         self.inverse[:, p, :] = 0
         self.inverse[:, :, p] = 0
         self.inverse[:, p, p] = 1
-
-
-def damped_inverse(covariance: torch.Tensor, ridge: float) -> torch.Tensor:
-    """(C + ridge * mean(diag C) I)^-1 for each part; directions that never vary get an infinitesimal variance."""
-    size = covariance.shape[-1]
-    diagonal = covariance.diagonal(dim1=-2, dim2=-1)
-    damping = (ridge * diagonal.mean(-1)).clamp_min(1e-12)
-    identity = torch.eye(size, dtype=covariance.dtype, device=covariance.device)
-    factor = torch.linalg.cholesky(covariance + damping[:, None, None] * identity)
-    return torch.cholesky_inverse(factor)
 
 
 def removal_order(

@@ -23,12 +23,10 @@ import torch
 from modhifi_graph.axes.groups import Group
 from modhifi_graph.fidelity.consumers import Consumer
 from modhifi_graph.fidelity.moments import Moments
-from modhifi_graph.fidelity.obs import Eliminator, damped_inverse, removal_order
+from modhifi_graph.fidelity.obs import Eliminator, removal_order
+from modhifi_graph.fidelity.ridge import RIDGE, refit
 
 CRITERIA = ("obs", "fidelity", "alpha", "rowsum", "energy", "magnitude", "random")
-
-RIDGE = 1e-4
-"""Relative to the mean diagonal of C, as in the paper's delta*."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,14 +81,9 @@ def rank(
 
 
 def refitted(consumer: Consumer, moments: Moments, group: Group, gone: Sequence[int]) -> torch.Tensor:
-    """W with the inputs of some components zeroed and the others refitted: ``W C[:, K] (C[K, K] + lambda I)^-1``."""
-    weight, covariance = _weight(consumer), moments.covariance
-    columns = consumer.columns(group.factor)
-    stays = torch.from_numpy(np.flatnonzero(~np.isin(columns, list(gone))))
-    result = torch.zeros_like(weight)
-    target = (weight @ covariance)[:, :, stays]
-    result[:, :, stays] = target @ damped_inverse(covariance[:, stays[:, None], stays], RIDGE)
-    return result
+    """W with the inputs of some components zeroed and the others refitted."""
+    stays = np.flatnonzero(~np.isin(consumer.columns(group.factor), list(gone)))
+    return refit(_weight(consumer), moments.covariance, torch.from_numpy(stays), RIDGE)
 
 
 def component_inputs(consumer: Consumer, group: Group) -> torch.Tensor:

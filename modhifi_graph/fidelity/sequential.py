@@ -2,7 +2,8 @@
 
 Every consumer of the slim model is regressed onto what the dense model computes there, reading what the slim model really
 feeds it, so that errors made upstream are repaired downstream. Where its output is added to a stream, the target is the
-dense stream minus the slim one: the branch also makes up for what the stream has lost.
+dense stream minus the slim one: the branch also makes up for what the stream has lost. Where a clipping activation is all
+that follows, only what passes it counts.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ import torch
 from modhifi_graph.axes.groups import Groups
 from modhifi_graph.dialects.onnx import lift
 from modhifi_graph.dialects.onnx_stepper import Feeds, Stepper
+from modhifi_graph.fidelity.clipped import Sample, refine
 from modhifi_graph.fidelity.observe import sample_rows
 from modhifi_graph.fidelity.regression import Regression
+from modhifi_graph.fidelity.ridge import RIDGE
 from modhifi_graph.fidelity.sites import Editor, Site, sites
 from modhifi_graph.plan import Plan
-
-RIDGE = 1e-4
 
 
 def compensate(
@@ -42,23 +43,17 @@ def compensate(
     """
     lifted = lift(slim)
     found = _downstream(list(sites(groups, lifted, plan.resolve(groups))), groups, plan)
-    reference = Stepper(dense, batches, [_target(site) for site in found], threads)
+    reference = Stepper(dense, batches, [site.target.name for site in found], threads)
     needed = [s.consumer.x.name for s in found] + [s.stream[1].name for s in found if s.stream]
     stepper = Stepper(slim, batches, needed, threads)
     editor = Editor(lifted, stepper)
     random = np.random.default_rng(seed)
     for number, site in enumerate(found):
-        fitted = _regress(site, reference, stepper, random)
-        old = torch.from_numpy(site.consumer.weight().astype(np.float64))
-        weight, bias = fitted.solve(old, fitted.ridge(RIDGE), site.bias is not None)
+        weight, bias = _fit(site, reference, stepper, random)
         editor.weight(site, weight.numpy())
         editor.bias(site, bias.numpy())
         progress(number + 1, len(found))
     return len(found)
-
-
-def _target(site: Site) -> str:
-    return site.stream[0].name if site.stream else site.output.name
 
 
 def _downstream(found: list[Site], groups: Groups, plan: Plan) -> list[Site]:
@@ -75,15 +70,27 @@ def _downstream(found: list[Site], groups: Groups, plan: Plan) -> list[Site]:
     return found[first:]
 
 
-def _regress(site: Site, reference: Stepper, stepper: Stepper, random: np.random.Generator) -> Regression:
-    names = [site.consumer.x.name, *([site.stream[1].name] if site.stream else [])]
+def _fit(
+    site: Site, reference: Stepper, stepper: Stepper, random: np.random.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The weight and bias with which the site comes nearest to its target."""
+    consumer = site.consumer
+    names = [consumer.x.name, *([site.stream[1].name] if site.stream else [])]
     fitted: Regression | None = None
-    for (target,), seen in zip(reference.visit([_target(site)]), stepper.visit(names), strict=True):
+    sample = Sample(*site.clip, stepper.batches) if site.clip else None
+    for (target,), seen in zip(reference.visit([site.target.name]), stepper.visit(names), strict=True):
         wanted = np.take(target, site.channels, axis=site.channel_axis).astype(np.float32)
-        if site.stream:
-            wanted = wanted - seen[1]
-        rows, picks = sample_rows(site.consumer, seen[0], wanted, stepper.batches, random)
-        expected = site.consumer.output_rows(torch.from_numpy(wanted), picks)
-        fitted = fitted.add(rows, expected) if fitted else Regression.of(rows, expected)
+        rows, picks = sample_rows(consumer, seen[0], wanted, stepper.batches, random)
+        aim = consumer.output_rows(torch.from_numpy(wanted), picks)
+        stream = consumer.output_rows(torch.from_numpy(seen[1].astype(np.float32)), picks) if site.stream else None
+        residual = aim if stream is None else aim - stream
+        fitted = fitted.add(rows, residual) if fitted else Regression.of(rows, residual)
+        if sample:
+            sample.add(rows, aim, stream)
     assert fitted is not None
-    return fitted
+    old = torch.from_numpy(consumer.weight().astype(np.float64))
+    ridge, intercept = fitted.ridge(RIDGE), site.bias is not None
+    weight, bias = fitted.solve(old, ridge, intercept)
+    if sample:
+        return refine(sample, fitted, old, weight, bias, ridge, intercept)
+    return weight, bias

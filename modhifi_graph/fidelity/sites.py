@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -30,6 +31,7 @@ class Site:
     output : the value that holds the output with its bias.
     stream : (the sum, the other summand) where the output joins a stream that is there before it, else None.
     channels : positions of the dense output's channels that the slim one has.
+    clip : (low, high) where all that reads the target is one activation that clips (ReLU, ReLU6, Clip), else None.
     """
 
     consumer: Consumer
@@ -37,6 +39,12 @@ class Site:
     output: Value
     stream: tuple[Value, Value] | None
     channels: np.ndarray
+    clip: tuple[float, float] | None
+
+    @property
+    def target(self) -> Value:
+        """What the repair aims at, in the dense model by the same name: the stream the output joins, or the output."""
+        return self.stream[0] if self.stream else self.output
 
     @property
     def channel_axis(self) -> int:
@@ -68,7 +76,9 @@ def sites(dense: Groups, slim: Lifted, keep: Mapping[Layout, np.ndarray]) -> Ite
         if axes is not None:
             channels = kept(axes[channel_axis(consumer)], keep)
             stream = None if output in graph.outputs else _stream(output, readers, position, place[consumer.op])
-            yield Site(consumer, bias, output, stream, channels)
+            target = stream[0] if stream else output
+            clip = None if target in graph.outputs else _clip(readers.get(target, []))
+            yield Site(consumer, bias, output, stream, channels, clip)
 
 
 def _readers(graph: Graph) -> dict[Value, list[Op]]:
@@ -123,6 +133,23 @@ def _stream(
     ):
         return None  # one of them is broadcast: the sum has positions that the output does not have
     return ops[0].outputs[0], others[0]
+
+
+def _clip(ops: Sequence[Op]) -> tuple[float, float] | None:
+    """The bounds of the one activation among ``ops`` if it clips and its bounds are constants."""
+    if len(ops) != 1 or ops[0].kind not in ("Relu", "Clip"):
+        return None
+    op = ops[0]
+    if op.kind == "Relu":
+        return 0.0, math.inf
+    bounds = [op.attributes.get("min", -math.inf), op.attributes.get("max", math.inf)]  # before opset 11
+    for slot in (1, 2):
+        value = op.input(slot)
+        if value is not None and not value.is_constant:
+            return None
+        if value is not None:
+            bounds[slot - 1] = float(value.array())
+    return float(bounds[0]), float(bounds[1])
 
 
 class Editor:

@@ -247,9 +247,10 @@ def test_lstsq_weights() -> None:
     kept = list(keep("matmul_add")["w0"])
     rows, weight = model.rows("w1")[0], model.consumers["w1"].weight()[0].astype(np.float64)
     covariance = np.cov(rows.T, bias=True)
-    inner = covariance[np.ix_(kept, kept)]
-    damped = inner + RIDGE * np.diag(inner).mean() * np.eye(4)
-    expected = np.linalg.solve(damped, (weight @ covariance)[:, kept].T).T
+    lost = np.setdiff1d(np.arange(len(covariance)), kept)
+    damped = covariance[np.ix_(kept, kept)] + RIDGE * np.diag(covariance).mean() * np.eye(len(kept))
+    cross = weight[:, lost] @ covariance[np.ix_(lost, kept)]
+    expected = weight[:, kept] + np.linalg.solve(damped, cross.T).T
     np.testing.assert_allclose(parameter(slim, "MatMul", 1, 1), expected.T, rtol=1e-4, atol=1e-5)
     padded = np.zeros_like(weight)
     padded[:, kept] = expected

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from modhifi_graph.fidelity.obs import Eliminator, damped_inverse, removal_order
+from modhifi_graph.fidelity.obs import Eliminator, removal_order
+from modhifi_graph.fidelity.ridge import refit
 
 RIDGE = 1e-4
 
@@ -82,6 +83,9 @@ class TestElimination:
             eliminator.remove(component)
             left.remove(component)
             np.testing.assert_allclose(eliminator.weight.numpy(), problem.refit(left), rtol=1e-7, atol=1e-9)
+            stays = torch.from_numpy(problem.blocks[left].ravel())
+            at_once = refit(torch.from_numpy(problem.weight), torch.from_numpy(problem.covariance), stays, RIDGE)
+            np.testing.assert_allclose(eliminator.weight.numpy(), at_once.numpy(), rtol=1e-7, atol=1e-9)
             gone = problem.blocks[[i for i in range(len(problem.blocks)) if i not in left]].ravel()
             assert np.all(eliminator.weight.numpy()[:, :, gone] == 0)
 
@@ -150,12 +154,3 @@ def test_dead_inputs_cost_nothing_and_break_nothing() -> None:
     damping = RIDGE * problem.covariance.diagonal(axis1=1, axis2=2).mean(1)
     expected = (damping * (problem.weight[:, :, dead] ** 2).sum((1, 2))).sum()
     np.testing.assert_allclose(paid[0], expected, rtol=1e-6)
-
-
-def test_damped_inverse() -> None:
-    problem = Problem(6, 1, 1, 3, seed=10)
-    found = damped_inverse(torch.from_numpy(problem.covariance), RIDGE).numpy()
-    for part in range(3):
-        np.testing.assert_allclose(found[part], np.linalg.inv(problem.damped(part, RIDGE)), rtol=1e-7, atol=1e-9)
-    nothing = damped_inverse(torch.zeros(2, 3, 3, dtype=torch.float64), RIDGE).numpy()
-    np.testing.assert_allclose(nothing, np.broadcast_to(1e12 * np.eye(3), (2, 3, 3)))

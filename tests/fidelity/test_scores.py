@@ -129,10 +129,12 @@ class TestScores:
             stay = np.flatnonzero(~np.isin(layer.consumer.columns(layer.group.factor), gone))
             weight = layer.consumer.weight().astype(np.float64)
             for part, covariance in enumerate(layer.moments.covariance.numpy()):
-                inner = covariance[np.ix_(stay, stay)]
-                damped = inner + max(1e-12, RIDGE * np.diag(inner).mean()) * np.eye(len(stay))
+                damping = max(1e-12, RIDGE * np.diag(covariance).mean())
+                lost = np.setdiff1d(np.arange(len(covariance)), stay)
+                damped = covariance[np.ix_(stay, stay)] + damping * np.eye(len(stay))
                 expected = np.zeros_like(weight[part])
-                expected[:, stay] = np.linalg.solve(damped, (weight[part] @ covariance)[:, stay].T).T
+                cross = weight[part][:, lost] @ covariance[np.ix_(lost, stay)]
+                expected[:, stay] = weight[part][:, stay] + np.linalg.solve(damped, cross.T).T
                 np.testing.assert_allclose(found[part], expected, rtol=1e-5, atol=1e-7)
 
 

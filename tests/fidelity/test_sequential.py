@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from modhifi_graph.fidelity import observe, sequential
+from modhifi_graph.fidelity import clipped, observe, sequential
 from modhifi_graph.models import to_proto
 from modhifi_graph.passes.slim import Slim
 
@@ -174,12 +174,20 @@ def close(found: np.ndarray, expected: np.ndarray) -> None:
     np.testing.assert_allclose(found, expected, atol=2e-4 * np.abs(expected).max())
 
 
+@pytest.fixture
+def unclipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clipped, "SWEEPS", 0)
+
+
 def cut(model: Net, op: str, number: int, rows: Sequence[int], columns: Sequence[int] | range) -> np.ndarray:
     """A dense weight with what the plan keeps of it."""
     return parameter(model.model, op, number, 1)[np.ix_(list(rows), list(columns))].astype(np.float64)
 
 
+@pytest.mark.usefixtures("unclipped")
 class TestTargets:
+    """Plain regressions: what a clipping activation makes of them is a case of its own."""
+
     def test_each_layer_is_fitted_to_the_dense_output_on_what_the_slim_model_feeds_it(self) -> None:
         model, keep = net("mlp"), NETS["mlp"][1]
         slim = model.compensated(keep, "sequential")
@@ -231,6 +239,25 @@ class TestTargets:
         close(parameter(slim, "MatMul", 2, 1), expected)
 
 
+@pytest.mark.parametrize(("name", "before", "after"), [("mlp", "h1", "r1"), ("convolutions", "c1", "r1")])
+def test_only_what_passes_the_activation_counts(
+    name: str, before: str, after: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first refitted layer comes nearer to the dense model after its ReLU, at the cost of what the ReLU hides."""
+    model, keep = net(name), NETS[name][1]
+    axis, channels = (1 if name == "convolutions" else -1), list(keep["w1"])
+
+    def errors() -> dict[str, float]:
+        seen = run(model.compensated(keep, "sequential"), model.feeds, [before, after])
+        return {v: float(np.mean((np.take(model.values[v], channels, axis) - seen[v]) ** 2)) for v in (before, after)}
+
+    through = errors()
+    monkeypatch.setattr(clipped, "SWEEPS", 0)
+    plain = errors()
+    assert through[after] < 0.98 * plain[after]
+    assert through[before] > plain[before]
+
+
 @pytest.mark.parametrize("method", ["bias", "scalar", "lstsq", "sequential"])
 @pytest.mark.parametrize("addend", ["float[1] c", "float[400,5] c"])
 def test_what_a_gemm_adds_beside_a_bias_is_not_counted_twice(addend: str, method: str) -> None:
@@ -280,4 +307,4 @@ def test_the_seed_chooses_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     weights = [parameter(model.compensated(keep, "sequential", seed=seed), "Conv", 1, 1) for seed in (0, 0, 1)]
     np.testing.assert_array_equal(weights[0], weights[1])
     assert not np.array_equal(weights[0], weights[2])
-    np.testing.assert_allclose(weights[0], weights[2], atol=0.3 * np.abs(weights[0]).max())
+    np.testing.assert_allclose(weights[0], weights[2], atol=0.4 * np.abs(weights[0]).max())
