@@ -47,7 +47,7 @@ class GroupRow:
 
 @dataclass(frozen=True)
 class PinnedRow:
-    """A factor that is produced and consumed like a group but stays whole: each reason with the op that gives it."""
+    """A factor that a weight produces, like a group, but that stays whole: each reason with the op that gives it."""
 
     name: str
     size: int | None

@@ -71,7 +71,7 @@ def inspection(found: Inspection) -> RenderableType:
         _groups(found.groups, found.macs) if found.groups else Text("Nothing in this model can be pruned."),
     ]
     if found.pinned:
-        parts += [Text("\nPinned: produced and consumed like a group, but kept whole"), _pinned(found.pinned)]
+        parts += [Text("\nPinned: produced by a weight like a group, but kept whole"), _pinned(found.pinned)]
     return Group(*parts)
 
 
