@@ -145,10 +145,11 @@ def _clip(ops: Sequence[Op]) -> tuple[float, float] | None:
     bounds = [op.attributes.get("min", -math.inf), op.attributes.get("max", math.inf)]  # before opset 11
     for slot in (1, 2):
         value = op.input(slot)
-        if value is not None and not value.is_constant:
+        if value is None:
+            continue
+        if not value.is_constant or value.array().size != 1:
             return None
-        if value is not None:
-            bounds[slot - 1] = float(value.array())
+        bounds[slot - 1] = value.array().item()
     return float(bounds[0]), float(bounds[1])
 
 
