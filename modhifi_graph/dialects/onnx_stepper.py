@@ -1,7 +1,8 @@
 """Executing a model in steps: run up to some values, look at them, change a weight, go on.
 
 Each step is one ONNX Runtime session over the nodes between two frontiers. What later nodes still need is kept, for every
-batch, in memory; what nobody needs any more is dropped.
+batch, in memory; what nobody needs any more is dropped. Where a frontier would be too wide to keep, the one before it stays,
+and the next step starts there again.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from modhifi_graph.models import to_proto
 Feeds = dict[str, np.ndarray]
 
 Weights = tuple[int, np.ndarray, np.ndarray]
+
+KEPT_BYTES = 1 << 31
+"""A frontier that would take more than this, over all batches, is kept only if it takes less than the one before it."""
 
 
 class Stepper:
@@ -53,20 +57,26 @@ class Stepper:
     def _turns(self, end: int, names: Sequence[str]) -> Iterator[list[np.ndarray]]:
         engine, fed, outputs = self._compile(end, set(names))
         self._wanted.subtract(names)
-        self._next = end
-        for batch in self._live:
+        start, moves = self._next, True
+        for number, batch in enumerate(self._live):
+            found = dict(batch)
             if engine is not None:
-                batch.update(engine.run({name: batch[name] for name in fed}, outputs))
-            yield [batch[name] for name in names]
-            for name in [name for name in batch if not self._is_needed(name, end)]:
-                del batch[name]
+                found.update(engine.run({name: batch[name] for name in fed}, outputs))
+            kept = {name: found[name] for name in found if self._is_needed(name, end)}
+            if number == 0:
+                size = _bytes(kept)
+                moves = size * len(self._live) <= KEPT_BYTES or size <= _bytes(batch)
+            yield [found[name] for name in names]
+            self._live[number] = kept if moves else {n: a for n, a in batch.items() if self._is_needed(n, start)}
+        if moves:
+            self._next = end
 
     @property
     def batches(self) -> int:
         return len(self._live)
 
     def advance(self, name: str) -> None:
-        """Run every node before the one that makes ``name``."""
+        """Run every node before the one that makes ``name``, unless what that leaves is too much to keep."""
         position = self._made[name]
         if position > self._next:
             for _ in self._turns(position, []):
@@ -159,6 +169,10 @@ class Stepper:
             segment.graph.input.append(onnx.helper.make_tensor_value_info(name, kind, [None] * array.ndim))
         segment.graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
         return segment
+
+
+def _bytes(values: Feeds) -> int:
+    return sum(array.nbytes for array in values.values())
 
 
 def _reads(node: onnx.NodeProto) -> set[str]:

@@ -7,6 +7,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 
+from modhifi_graph.dialects import onnx_stepper
 from modhifi_graph.dialects.onnx_stepper import Stepper
 from modhifi_graph.exporters.onnxruntime import Engine
 from modhifi_graph.models import normalise, to_proto
@@ -110,7 +111,38 @@ def test_only_one_batch_of_what_is_only_looked_at_is_held() -> None:
     model, batches = opened("conv_chain")
     stepper = Stepper(model, batches, ["y"], threads=1)
     held = [sum("y" in batch for batch in stepper._live) for _ in stepper.visit(["y"])]
-    assert held == [1, 1, 1]
+    assert held == [0, 0, 0], "nobody will ask for it again"
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_frontier_that_is_too_wide_is_not_kept(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each step gives what one run does, a changed constant included, and no frontier is wider than the one before."""
+    model, batches = opened(name)
+    names = made(model)
+    expected = [whole(model, batch, names) for batch in batches]
+    monkeypatch.setattr(onnx_stepper, "KEPT_BYTES", 0)
+    stepper = Stepper(model, batches, [*names, names[0]], threads=1)
+    sizes = [sum(array.nbytes for array in batches[0].values())]
+    for value in [*names, names[0]]:
+        for found, wanted in zip(values(stepper, value), expected, strict=True):
+            np.testing.assert_allclose(found, wanted[value], rtol=1e-5, atol=1e-6)
+        sizes.append(sum(array.nbytes for array in stepper._live[0].values()))
+    assert sizes == sorted(sizes, reverse=True)
+
+
+def test_what_is_run_again_has_the_weights_it_was_given_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, batches = opened("conv_chain")
+    monkeypatch.setattr(onnx_stepper, "KEPT_BYTES", 0)
+    stepper = Stepper(model, batches, ["x", "r0", "y"], threads=1)
+    values(stepper, "x")
+    initializer = model.graph.initializers["w0"]
+    assert initializer.const_value is not None
+    halved = initializer.const_value.numpy() / 2
+    stepper.replace("w0", halved)
+    initializer.const_value = ir.tensor(halved, name="w0")
+    for name in ("r0", "y"):
+        for batch, found in zip(batches, values(stepper, name), strict=True):
+            np.testing.assert_allclose(found, whole(model, batch, [name])[name], rtol=1e-5, atol=1e-6)
 
 
 def test_inputs_are_values_too() -> None:
