@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from modhifi_graph.calibration import Calibration
     from modhifi_graph.errors import InputError, ModhifiError, VerificationError
+    from modhifi_graph.fidelity.selection import Keep, Macs, Params
+    from modhifi_graph.frontends.torch import OptimizedModule
     from modhifi_graph.images import Preprocess
     from modhifi_graph.inspection import Inspection, inspect
     from modhifi_graph.models import Opened, open_model
@@ -28,9 +30,13 @@ __all__ = [
     "Comparison",
     "InputError",
     "Inspection",
+    "Keep",
+    "Macs",
     "ModhifiError",
     "Opened",
     "Optimized",
+    "OptimizedModule",
+    "Params",
     "Plan",
     "Preprocess",
     "Timing",
@@ -47,6 +53,8 @@ __all__ = [
 _MODULES = {
     "calibration": ("Calibration",),
     "errors": ("InputError", "ModhifiError", "VerificationError"),
+    "fidelity.selection": ("Keep", "Macs", "Params"),
+    "frontends.torch": ("OptimizedModule",),
     "images": ("Preprocess",),
     "inspection": ("Inspection", "inspect"),
     "models": ("Opened", "open_model"),

@@ -40,7 +40,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard outpu
 Threads = Annotated[int, typer.Option(min=0, help="Threads within an operator; 0 is the runtime's default.")]
 Batch = Annotated[int, typer.Option(min=1, help="Samples in each timed run.")]
 KeepBatchNorm = Annotated[bool, typer.Option("--keep-batchnorm", help="Do not fold batch normalisation into weights.")]
-MODEL_HELP = "An .onnx file, sample:digits-cnn or sample:digits-vit."
+MODEL_HELP = "An .onnx file, sample:digits-cnn or sample:digits-vit; `optimize` also takes a .pt2."
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -151,6 +151,7 @@ def optimize(
     threads: Threads = 0,
     bench_seconds: Annotated[float, typer.Option(min=0, help="Time to spend on measuring latency.")] = 2.0,
     batch: Batch = 1,
+    device: Annotated[str | None, typer.Option(help="Where a .pt2 is observed and repaired, as cpu or cuda.")] = None,
     as_json: Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress and no table.")] = False,
 ) -> None:
@@ -168,7 +169,7 @@ def optimize(
     with terminal.progress(quiet) as progress:
         result = run(
             model,
-            _calibration(model, calib),
+            calib=_calibration(model, calib),
             macs=macs,
             params=params,
             keep=keep,
@@ -186,6 +187,7 @@ def optimize(
             threads=threads,
             bench_seconds=bench_seconds,
             batch=batch,
+            device=device,
             progress=progress,
         )
     result.save(output)

@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import onnx
 
-from modhifi_graph import samples
 from modhifi_graph.accounting import Cost
 from modhifi_graph.axes.groups import Groups
 from modhifi_graph.axes.layout import Layout
-from modhifi_graph.dialects.onnx_stepper import Feeds
+from modhifi_graph.dialects.program import Feeds
 from modhifi_graph.errors import InputError
-from modhifi_graph.exporters import onnxruntime as backend
 from modhifi_graph.fidelity.analysis import Analysis
 from modhifi_graph.fidelity.selection import Budget
 from modhifi_graph.fidelity.sensitivity import relative_error
+from modhifi_graph.frontends.frontend import Finished
 from modhifi_graph.plan import Plan
-from modhifi_graph.timing import bench
 
 FIDELITY_SAMPLES = 256
 """The fidelity of the outputs is measured on this many calibration samples."""
 
 
-def sizes(
-    groups: Groups, plan: Plan, cost: Cost, counts: Mapping[Layout, int], analysis: Analysis | None
-) -> dict[str, Any]:
+def sizes(groups: Groups, plan: Plan, cost: Cost, analysis: Analysis | None) -> dict[str, Any]:
     """Multiply-accumulates, parameters and components before and after, group by group, and what is pinned."""
+    counts = _counts(groups, plan)
     return {
         "macs": {"before": cost.macs(), "after": cost.macs(counts)},
         "params": {"before": cost.params(), "after": cost.params(counts)},
@@ -41,6 +37,11 @@ def sizes(
             {"name": p.name, "size": p.size, "reasons": [str(reason) for reason in p.reasons]} for p in groups.pinned
         ],
     }
+
+
+def _counts(groups: Groups, plan: Plan) -> dict[Layout, int]:
+    """How many components of each pruned group stay."""
+    return {factor: len(kept) for factor, kept in plan.resolve(groups).items()}
 
 
 def _group_rows(groups: Groups, plan: Plan, analysis: Analysis | None) -> list[dict[str, Any]]:
@@ -58,23 +59,15 @@ def _group_rows(groups: Groups, plan: Plan, analysis: Analysis | None) -> list[d
     ]
 
 
-def output_fidelity(
-    dense: onnx.ModelProto, slim: onnx.ModelProto, batches: Sequence[Feeds], threads: int
-) -> float | None:
+def output_fidelity(finished: Finished, batches: Sequence[Feeds], threads: int) -> float | None:
     """1 - (squared error of the outputs over their variance), on the first calibration samples; at most 1."""
     if not batches:
         return None
-    before, after = (backend.Engine.compile(m, threads=threads) for m in (dense, slim))
     size = max((len(array) for array in batches[0].values() if array.ndim), default=1)
-    few = batches[: max(1, FIDELITY_SAMPLES // size)]
-    results = [(before.run(feeds), after.run(feeds)) for feeds in few]
-    floats = [name for name, a in results[0][0].items() if isinstance(a, np.ndarray) and a.dtype.kind == "f"]
-    if not floats:
+    answers = finished.answers(batches[: max(1, FIDELITY_SAMPLES // size)], threads)
+    if not answers[0][0]:
         return None
-    error = relative_error(
-        [{name: a[name] for name in floats} for a, _ in results],
-        [{name: b[name] for name in floats} for _, b in results],
-    )
+    error = relative_error([before for before, _ in answers], [after for _, after in answers])
     if not np.isfinite(error):
         raise InputError(
             "the repaired model gives values that are not finite on the calibration inputs; nothing written"
@@ -82,39 +75,11 @@ def output_fidelity(
     return 1 - error
 
 
-def latency(
-    dense: onnx.ModelProto,
-    slim: onnx.ModelProto,
-    batches: Sequence[Feeds],
-    *,
-    seconds: float,
-    batch: int,
-    threads: int,
-    seed: int,
-) -> dict[str, Any]:
-    """Both models timed side by side, on calibration inputs where a batch of this size can be cut from them."""
-    if seconds <= 0:
-        return {}
-    inputs = None
-    if batches and any(array.ndim for array in batches[0].values()):
-        size = max(len(array) for array in batches[0].values() if array.ndim)
-        single = all(array.ndim and len(array) == size for array in batches[0].values())
-        inputs = {name: array[:batch] for name, array in batches[0].items()} if single and size >= batch else None
-    found = bench(dense, slim, inputs=inputs, seed=seed, threads=threads, batch=batch, seconds=seconds).to_json()
-    return {
-        "latency_ms": {"before": found["a"], "after": found["b"]},
-        "speedup": found["speedup"],
-        "interval": found["interval"],
-        "timing": {"batch": batch, "threads": found["threads"], "provider": found["provider"]},
-    }
-
-
 def warnings(
     groups: Groups,
     plan: Plan,
     budget: Budget | None,
     cost: Cost,
-    counts: Mapping[Layout, int],
     analysis: Analysis | None,
 ) -> list[str]:
     """What is worth a line of its own, in order."""
@@ -127,15 +92,9 @@ def warnings(
         found.append("nothing was removed: every group was left out or is already as small as it may be")
     if budget is not None and budget.kind in ("macs", "params"):
         measure = cost.macs if budget.kind == "macs" else cost.params
-        reached = measure(counts) / max(1, measure())
+        reached = measure(_counts(groups, plan)) / max(1, measure())
         if reached > budget.fraction:
             found.append(
                 f"the budget {budget.kind} {budget.fraction:g} was out of reach; {reached:.4f} is what is left"
             )
     return found
-
-
-def sample_accuracy(name: str, model: onnx.ModelProto, threads: int = 0) -> float:
-    """Top-1 accuracy of a model on the test images of a sample, in percent."""
-    engine = backend.Engine.compile(model, threads=threads)
-    return samples.accuracy(lambda x: engine.run({engine.inputs[0].name: x})[engine.outputs[0]], samples.load(name))

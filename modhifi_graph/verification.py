@@ -105,10 +105,14 @@ def verify(
     except InputError as error:
         raise VerificationError(f"the slim graph does not compile: {error}") from error
     relative = RELATIVE[_precision(dense)]
-    errors = [error for feed in feeds for error in _compare(expected, actual, feed, relative)]
+    return summary([e for feed in feeds for e in _compare(expected, actual, feed, relative)], len(feeds))
+
+
+def summary(errors: Sequence[tuple[str, float, float]], runs: int) -> Verification:
+    """What :func:`compare_outputs` found in all runs, as one figure."""
     largest = max((error for _, error, _ in errors), default=0.0)
     output, _, tolerance = max(errors, key=lambda found: found[1] / found[2], default=("", 0.0, 0.0))
-    return Verification(largest, tolerance, output, len(feeds))
+    return Verification(largest, tolerance, output, runs)
 
 
 def verify_files(
@@ -222,6 +226,17 @@ def _compare(
         found = actual.run(feed)
     except InputError as error:
         raise VerificationError(f"the slim graph does not run: {error}") from error
+    yield from compare_outputs(wanted, found, relative)
+
+
+def compare_outputs(
+    wanted: Mapping[str, Any], found: Mapping[str, Any], relative: float
+) -> Iterator[tuple[str, float, float]]:
+    """Name, error and tolerance of every floating-point output of a slim graph beside the masked one's.
+
+    ``relative`` is the share of an output's largest value that is rounding. Raises :class:`VerificationError` where an output
+    is beyond it, has another shape or type, or is a whole number that differs in more than :data:`NEAR_TIES` of its entries.
+    """
     for name in wanted:
         for want, have in zip(_flat(wanted[name]), _flat(found[name]), strict=False):
             if want.shape != have.shape or want.dtype != have.dtype:

@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 import onnx_ir as ir
 
 from modhifi_graph.axes.groups import Groups
-from modhifi_graph.dialects.onnx_stepper import Feeds
-from modhifi_graph.fidelity import local, sequential
+from modhifi_graph.dialects.onnx import lift
+from modhifi_graph.dialects.program import Feeds
+from modhifi_graph.fidelity import compensation
 from modhifi_graph.fidelity.consumers import Consumer
 from modhifi_graph.fidelity.moments import Moments
 from modhifi_graph.plan import Plan
 
-METHODS = ("none", *local.METHODS, "sequential")
+METHODS = compensation.METHODS
 
 
 class Compensate(ir.passes.InPlacePass):
@@ -55,21 +56,18 @@ class Compensate(ir.passes.InPlacePass):
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         self._shapes = _shapes(model)
-        if self._method == "sequential":
-            changed = sequential.compensate(
-                self._dense,
-                self._groups,
-                model,
-                self._plan,
-                self._batches,
-                seed=self._seed,
-                threads=self._threads,
-                progress=self._progress,
-            )
-        elif self._method == "none":
-            changed = 0
-        else:
-            changed = local.compensate(self._groups, model, self._plan, self._moments, self._method)
+        changed = compensation.compensate(
+            lift(self._dense),
+            self._groups,
+            lift(model),
+            self._plan,
+            self._method,
+            batches=self._batches,
+            moments=self._moments,
+            seed=self._seed,
+            threads=self._threads,
+            progress=self._progress,
+        )
         return ir.passes.PassResult(model, modified=changed > 0)
 
     def ensures(self, model: ir.Model) -> None:

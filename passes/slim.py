@@ -7,6 +7,7 @@ from onnx_ir.passes import common
 
 from modhifi_graph.axes.coupling import couple
 from modhifi_graph.axes.groups import find_groups
+from modhifi_graph.axes.shrink import Shrink
 from modhifi_graph.dialects.onnx import interface, lift
 from modhifi_graph.dialects.onnx_lowering import Lowering
 from modhifi_graph.plan import Plan
@@ -24,7 +25,7 @@ class Slim(ir.passes.InPlacePass):
         lifted = lift(model)
         coupling = couple(lifted.graph)
         keep = self.plan.resolve(find_groups(coupling))
-        Lowering(lifted, coupling, keep).run()
+        Lowering(lifted, Shrink(coupling, keep)).run()
         common.RemoveUnusedNodesPass()(model)
         common.NameFixPass()(model)
         common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(model)

@@ -36,11 +36,12 @@ from modhifi_graph.exporters import onnxruntime as backend
 from modhifi_graph.fidelity.analysis import analyse
 from modhifi_graph.fidelity.scores import CRITERIA
 from modhifi_graph.fidelity.selection import Budget, Limits, plan_of, select
+from modhifi_graph.frontends.onnx import FinishedOnnx, sample_accuracy
 from modhifi_graph.interface import specs_of
 from modhifi_graph.models import SAMPLE, normalise, open_model, to_proto
 from modhifi_graph.passes.compensate import METHODS, Compensate
 from modhifi_graph.passes.slim import Slim
-from modhifi_graph.report import output_fidelity, sample_accuracy
+from modhifi_graph.report import output_fidelity
 
 Score = Callable[[onnx.ModelProto], float]
 
@@ -88,18 +89,19 @@ def ablate(
     opened = open_model(settings.model)
     original = to_proto(opened.model)
     dense = normalise(opened.model.clone(), opened.label)
-    groups = find_groups(couple(lift(dense).graph))
+    program = lift(dense)
+    groups = find_groups(couple(program.graph))
     cost = Cost(groups)
     given = samples.load(settings.model).calib if settings.calib is None else settings.calib
     data = calibration.load(given, specs_of(to_proto(dense)), samples=settings.samples, seed=settings.seed)
-    batches = list(data.batches(calibration.batch_size(groups.coupling.graph)))
+    batches = list(data.batches(calibration.batch_size(program.graph)))
     limits = Limits(align=settings.align)
     say(f"{settings.model}: {cost.macs()} multiply-accumulates, {len(groups.groups)} groups, {data.samples} samples")
     if score is not None:
         say(f"dense: {score(original):.4f}")
     for criterion in settings.criteria:
         start = time.perf_counter()
-        analysis = analyse(dense, groups, batches, criterion=criterion, seed=settings.seed, threads=settings.threads)
+        analysis = analyse(program, groups, batches, criterion=criterion, seed=settings.seed, threads=settings.threads)
         removed = select(analysis.rankings, cost, Budget("macs", settings.macs), limits)
         plan = plan_of(
             analysis.rankings, removed, {"macs": settings.macs, "criterion": criterion, "seed": settings.seed}
@@ -117,7 +119,7 @@ def ablate(
             )(slim)  # fmt: skip
             seconds = time.perf_counter() - start
             proto = to_proto(slim)
-            fidelity = output_fidelity(original, proto, batches, settings.threads)
+            fidelity = output_fidelity(FinishedOnnx(opened, slim), batches, settings.threads)
             fidelity = float("nan") if fidelity is None else fidelity
             rated = fidelity if score is None else score(proto)
             say(f"{criterion} + {method}: {rated:.4f} (fidelity {fidelity:.4f}, {seconds:.0f} s)")

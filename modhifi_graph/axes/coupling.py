@@ -135,7 +135,7 @@ def _apply(coupling: Coupling, op: Op) -> None:
 def _rule(op: Op) -> Rule | None:
     """The op's rule, or None where it has a mover; :class:`Unknown` where it has neither."""
     if op.domain:
-        raise Unknown(f"nothing is known about ops of domain {op.domain!r}")
+        raise Unknown(op.attributes.get("boundary") or f"nothing is known about ops of domain {op.domain!r}")
     if op.captured or (op.kind not in RULES and op.kind not in MOVEMENT):
         raise Unknown("nothing is known about this op")
     return RULES.get(op.kind)

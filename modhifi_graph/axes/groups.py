@@ -209,11 +209,11 @@ def _reasons(pins: Iterable[tuple[Layout, Pinned]]) -> dict[Layout, tuple[Pinned
 
 
 def _names(produced: dict[Layout, list[Use]]) -> dict[Layout, str]:
-    """A stable, unique name for every factor: its first weight, and which factor of that axis it is."""
+    """A stable, unique name for every factor: its first weight (a table only for want of one), and which factor it is."""
     names: dict[Layout, str] = {}
     taken: set[str] = set()
     for factor, uses in produced.items():
-        use = uses[0]
+        use = next((use for use in uses if use.op.kind != "Gather"), uses[0])
         siblings = list(dict.fromkeys(leaves(use.layout)))
         name = use.value.name if len(siblings) == 1 else f"{use.value.name}/{siblings.index(factor)}"
         base, count = name, 2
@@ -228,7 +228,8 @@ def _attention(coupling: Coupling) -> dict[Layout, str]:
     """What people call the factors on which two activations meet: those that both have and keep are heads."""
     kinds: dict[Layout, str] = {}
     for op, binding in coupling.bindings.items():
-        if op.kind not in ("MatMul", "Einsum") or any(value is None or value.is_constant for value in op.inputs):
+        meet = op.kind in ("MatMul", "Einsum") and not any(value is None or value.is_constant for value in op.inputs)
+        if not meet and op.kind != "ScaledDotProductAttention":
             continue
         everywhere = frozenset.intersection(*map(binding.spec.names, (*binding.spec.inputs, *binding.spec.outputs)))
         named = [(name, [axis]) for name, axis in binding.factors.items()] + list(binding.runs.items())

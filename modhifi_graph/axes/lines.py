@@ -182,15 +182,34 @@ def matmul(op: Op) -> str:
 
 
 def gemm(op: Op) -> str:
-    a = "k m" if op.attributes.get("transA") else "m k"
-    b = "n k" if op.attributes.get("transB") else "k n"
+    """ONNX takes matrices; a linear layer takes any number of axes before the one that it contracts."""
     bias = op.input(2)
-    if bias is None:
-        return f"{a}, {b}{', -' if len(op.inputs) > 2 else ''} -> m n"
-    if bias.shape is None:
+    if bias is not None and bias.shape is None:
         raise Unknown("the rank of its bias is not known")
-    terms = ["1" if dim == 1 else name for dim, name in zip(bias.shape, "mn"[2 - len(bias.shape) :], strict=True)]
-    return f"{a}, {b}, {' '.join(terms)} -> m n"
+    matrices = op.attributes.get("transA") or (bias is not None and len(bias.shape or ()) > 1)
+    m = "m" if matrices else "*m"
+    a = "k m" if op.attributes.get("transA") else f"{m} k"
+    b = "n k" if op.attributes.get("transB") else "k n"
+    if bias is None:
+        return f"{a}, {b}{', -' if len(op.inputs) > 2 else ''} -> {m} n"
+    shape = bias.shape or ()
+    terms = ["1" if dim == 1 else name for dim, name in zip(shape, "mn"[2 - len(shape) :], strict=True)]
+    return f"{a}, {b}, {' '.join(terms)} -> {m} n"
+
+
+def attention(op: Op) -> str:
+    """softmax(q k^T + mask) v; with grouped queries every key head serves several query heads."""
+    heads = ["(h g)"] if op.attributes.get("grouped") else []
+    many, few = " ".join(["*b", *heads]), " ".join(["*b", *(["h"] if heads else [])])
+    inputs = [f"{many} l e", f"{few} s e", f"{few} s v"]
+    mask = op.input(3)
+    if mask is not None:
+        if mask.shape is None:
+            raise Unknown("the rank of its mask is not known")
+        names = [*heads, "l", "s"][-len(mask.shape) :]
+        last = ["1" if dim == 1 else name for dim, name in zip(mask.shape[-len(names) :], names, strict=True)]
+        inputs.append(" ".join([*(["*b"] if len(mask.shape) > len(names) else []), *last]))
+    return ", ".join(inputs) + f" -> {many} l v"
 
 
 def einsum(op: Op) -> str:

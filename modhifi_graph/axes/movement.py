@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from modhifi_graph.axes.binding import Axes, Pin, broadcast, known, unify_or_pin, unify_pairs
 from modhifi_graph.axes.layout import Layout, leaf, product
 from modhifi_graph.axes.lines import Unknown, constant
-from modhifi_graph.axes.selection import concat, gather, pad, slices, split
+from modhifi_graph.axes.selection import concat, gather, pad, slices, split, stack, unbind
 from modhifi_graph.graph import Dim, Op, Value
 
 Mover = Callable[[Op, Sequence[Axes], Sequence[Axes], Pin], None]
@@ -131,7 +131,8 @@ def space_to_depth(op: Op, inputs: Sequence[Axes], outputs: Sequence[Axes], pin:
     for layout in (pieces, *space, *smaller):
         pin(layout, "made of pixels")
     unify_or_pin(n, m, pin)
-    unify_or_pin(d, product([pieces, c]), pin)
+    outside = op.attributes.get("mode", "DCR") in ("DCR", b"DCR")
+    unify_or_pin(d, product([pieces, c] if outside else [c, pieces]), pin)
 
 
 def resize(op: Op, inputs: Sequence[Axes], outputs: Sequence[Axes], pin: Pin) -> None:
@@ -162,6 +163,14 @@ def _scales(op: Op, rank: int) -> list[float]:
     return [found.get(axis, 1.0) for axis in range(rank)]
 
 
+def roll(op: Op, inputs: Sequence[Axes], outputs: Sequence[Axes], pin: Pin) -> None:
+    """The positions of some axes change places; the others are carried."""
+    x, y = known(inputs[0]), known(outputs[0])
+    for axis in op.attributes["axes"]:
+        pin(x[axis], "its positions change places")
+    unify_pairs(x, y, pin)
+
+
 def source(op: Op, inputs: Sequence[Axes], outputs: Sequence[Axes], pin: Pin) -> None:
     """An op that makes a tensor from its shape alone couples nothing; who reads a length is another matter."""
 
@@ -175,7 +184,9 @@ MOVEMENT: Mapping[str, Mover] = {
     "Expand": expand,
     "Tile": tile,
     "Concat": concat,
+    "Stack": stack,
     "Split": split,
+    "Unbind": unbind,
     "Slice": slices,
     "Gather": gather,
     "Pad": pad,
@@ -183,6 +194,7 @@ MOVEMENT: Mapping[str, Mover] = {
     "SpaceToDepth": space_to_depth,
     "Resize": resize,
     "Upsample": resize,
+    "Roll": roll,
     "ConstantOfShape": source,
     "Shape": source,
     "Size": source,

@@ -58,14 +58,15 @@ def _norm_groups(op: Op) -> Mapping[str, int]:
 def _group_norm(op: Op) -> str:
     """Up to opset 20 a group shares its scale and bias."""
     scale = "g" if op.opset < 21 else "(g c)"
-    return f"n (g c) *s, {scale}, {scale} -> n (g c) *s"
+    return optional(f"n (g c) *s, {scale}, {scale} -> n (g c) *s, -, -")(op)
 
 
 ELEMENTWISE = """
-    Abs Acos Acosh Add And Asin Asinh Atan Atanh BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cast Ceil Celu
-    Cos Cosh Div Elu Equal Erf Exp Floor Gelu Greater GreaterOrEqual HardSigmoid HardSwish Identity IsInf IsNaN
-    LeakyRelu Less LessOrEqual Log Max Mean Min Mish Mod Mul Neg Not Or PRelu Pow Reciprocal Relu Round Selu Shrink
-    Sigmoid Sign Sin Sinh Softplus Softsign Sqrt Sub Sum Swish Tan Tanh ThresholdedRelu Where Xor
+    Abs Acos Acosh Add And Asin Asinh Atan Atanh BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cast Ceil
+    Celu Cos Cosh Div Elu Equal Erf Exp Floor Gelu Greater GreaterOrEqual HardSigmoid HardSwish Identity IsInf
+    IsNaN LeakyRelu Less LessOrEqual Log Max Mean Min Mish Mod Mul Neg Not Or PRelu Pointwise Pow Reciprocal Relu
+    Round Selu Shrink Sigmoid Sign Sin Sinh Softplus Softsign Sqrt Sub Sum Swish Tan Tanh ThresholdedRelu Where
+    Xor
 """.split()  # noqa: SIM905
 """Ops that compute every position of their output from the same position of their inputs, which broadcast."""
 
@@ -80,6 +81,7 @@ RULES: Mapping[str, Rule] = {
     "Gemm": Rule(lines.gemm),
     "MatMul": Rule(lines.matmul),
     "Einsum": Rule(lines.einsum, lines.einsum_fixed),
+    "ScaledDotProductAttention": Rule(lines.attention, {"l": NORMALISED, "s": NORMALISED}),
     "LSTM": Rule(lines.recurrent(gates=4, peepholes=3), _RECURRENT),
     "GRU": Rule(lines.recurrent(gates=3), _RECURRENT),
     "RNN": Rule(lines.recurrent(gates=1), _RECURRENT),

@@ -115,6 +115,25 @@ def gather(op: Op, inputs: Sequence[Axes], outputs: Sequence[Axes], pin: Pin) ->
         _pin_both(pin, "taken in another order", x[where], *taken)
 
 
+def stack(op: Op, inputs: Sequence[Axes], outputs: Sequence[Axes], pin: Pin) -> None:
+    """A concatenation along an axis that the parts do not have."""
+    whole = known(outputs[0])
+    where = int(op.attributes.get("axis", 0)) % len(whole)
+    parts = [[*axes[:where], leaf(1), *axes[where:]] for axes in map(known, inputs)]
+    _join(whole, parts, where, pin)
+
+
+def unbind(op: Op, inputs: Sequence[Axes], outputs: Sequence[Axes], pin: Pin) -> None:
+    """Every position of an axis on its own."""
+    whole = known(inputs[0])
+    where = int(op.attributes.get("axis", 0)) % len(whole)
+    for i, axes in enumerate(outputs):
+        if not op.outputs[i].name:
+            continue
+        unify_pairs([*whole[:where], *whole[where + 1 :]], known(axes), pin)
+        take_range(whole[where], i, i + 1, leaf(1), pin)
+
+
 def pad(op: Op, inputs: Sequence[Axes], outputs: Sequence[Axes], pin: Pin) -> None:
     """A padded axis is a concatenation with constant leaves at its ends."""
     x, y = known(inputs[0]), known(outputs[0])

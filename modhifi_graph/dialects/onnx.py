@@ -2,24 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
+import torch
 
+from modhifi_graph.dialects.onnx_constants import new_initialiser
+from modhifi_graph.dialects.onnx_stepper import OnnxStepper, results
+from modhifi_graph.dialects.program import Feeds, Program, Stepper
 from modhifi_graph.graph import Dim, Graph, Op, Value
 
 
 @dataclass(frozen=True)
-class Lifted:
+class Lifted(Program):
     """A model and its neutral graph, with the way back from every op and value."""
 
     model: ir.Model
     graph: Graph
     nodes: dict[Op, ir.Node]
     values: dict[Value, ir.Value]
+
+    def stepper(self, batches: Sequence[Feeds], wanted: Iterable[str] = (), threads: int = 0) -> OnnxStepper:
+        return OnnxStepper(self.model, batches, wanted, threads)
+
+    def results(
+        self, batches: Sequence[Feeds], names: Sequence[str], threads: int = 0
+    ) -> Iterator[dict[str, torch.Tensor]]:
+        return results(self.model, batches, names, threads)
+
+    def assign(self, op: Op, slot: int, array: np.ndarray, stepper: Stepper | None = None) -> None:
+        node = self.nodes[op]
+        if slot >= len(node.inputs):
+            node.resize_inputs(slot + 1)
+        old = node.inputs[slot]
+        if old is not None and old.is_initializer() and len(old.uses()) == 1 and not old.is_graph_output():
+            old.const_value = ir.tensor(array, name=old.name)
+            old.shape = ir.Shape(array.shape)
+            if isinstance(stepper, OnnxStepper):
+                stepper.replace(old.name or "", array)
+            return
+        other = node.inputs[1]
+        name = old.name if old is not None else f"{other.name if other is not None else node.name}_bias"
+        new = new_initialiser(self.model, array, name or "bias")
+        node.replace_input_with(slot, new)
+        if isinstance(stepper, OnnxStepper):
+            stepper.rewire(node.outputs[0].name or "", slot, new.name or "", array)
 
 
 def lift(model: ir.Model) -> Lifted:

@@ -13,10 +13,9 @@ import numpy as np
 import onnx_ir as ir
 
 from modhifi_graph.axes.coupling import Coupling
-from modhifi_graph.axes.layout import Layout, kept, leaves, length
-from modhifi_graph.axes.rules import RULES
-from modhifi_graph.axes.selection import pad_amounts, sliced_axes
+from modhifi_graph.axes.layout import Layout
 from modhifi_graph.axes.shapes import TARGETS
+from modhifi_graph.axes.shrink import Shrink
 from modhifi_graph.dialects.onnx import Lifted
 from modhifi_graph.dialects.onnx_constants import new_initialiser, replace_constant
 from modhifi_graph.graph import Op
@@ -29,44 +28,24 @@ COPIED, INFERRED, BROADCAST = 0, -1, 1
 
 @dataclass(frozen=True)
 class Lowering:
-    """One plan being lowered onto one model, in place.
-
-    ``keep`` maps each pruned factor to the positions that stay, in the order they are to have: a permutation of all of
-    them reorders the components and changes nothing that the graph computes.
-    """
+    """One plan being lowered onto one model, in place."""
 
     lifted: Lifted
-    coupling: Coupling
-    keep: Mapping[Layout, np.ndarray]
+    shrink: Shrink
+
+    @property
+    def coupling(self) -> Coupling:
+        return self.shrink.coupling
 
     def run(self) -> None:
         """Slice every constant and rewrite every stale parameter."""
         self._slice()
         for op in self.coupling.graph.ops:
-            self._attributes(op)
+            for attribute, count in self.shrink.attributes(op).items():
+                self.lifted.nodes[op].attributes[attribute] = ir.AttrInt64(attribute, count)
             if op.kind in REWRITES and not op.domain:
                 REWRITES[op.kind](self, op)
         self._update_shapes()
-
-    def changed(self, layout: Layout) -> bool:
-        return any(factor in self.keep for factor in leaves(layout))
-
-    def after(self, layout: Layout) -> int | None:
-        """The length that an axis will have; None where it is known only at run time."""
-        return length(layout, {factor: len(positions) for factor, positions in self.keep.items()})
-
-    def kept(self, layout: Layout) -> np.ndarray:
-        return kept(layout, self.keep)
-
-    def count(self, layout: Layout, start: int, end: int) -> int:
-        """How many of the positions from ``start`` to ``end`` stay."""
-        positions = self.kept(layout)
-        return int(((positions >= start) & (positions < end)).sum())
-
-    def axes(self, op: Op) -> list[Layout]:
-        """The axes of the first input; none where nothing about it changes or is known."""
-        axes = list(self.coupling.operand(op, 0) or ())
-        return axes if any(map(self.changed, axes)) else []
 
     def set_integers(self, op: Op, parameter: str, slot: int, numbers: Sequence[int]) -> None:
         """Write an integer parameter where this opset keeps it: an attribute or an input."""
@@ -86,16 +65,11 @@ class Lowering:
         """Slice every constant by the layouts of its axes; equal slices of one constant stay one."""
         uses: dict[tuple[str, tuple[bytes, ...]], list[tuple[ir.Node, int]]] = {}
         arrays: dict[tuple[str, tuple[bytes, ...]], np.ndarray] = {}
-        for op in self.coupling.graph.ops:
-            for slot, value in enumerate(op.inputs):
-                axes = self.coupling.operand(op, slot)
-                if value is None or axes is None or not value.is_constant or not any(map(self.changed, axes)):
-                    continue
-                positions = [self.kept(axis) for axis in axes]
-                key = (value.name, tuple(chosen.tobytes() for chosen in positions))
-                if key not in arrays:
-                    arrays[key] = value.array()[np.ix_(*positions)]
-                uses.setdefault(key, []).append((self.lifted.nodes[op], slot))
+        for op, slot, value, positions in self.shrink.constants():
+            key = (value.name, tuple(chosen.tobytes() for chosen in positions))
+            if key not in arrays:
+                arrays[key] = value.array()[np.ix_(*positions)]
+            uses.setdefault(key, []).append((self.lifted.nodes[op], slot))
         # First let go of every old constant, so that the first slice keeps the name people know.
         for readers in uses.values():
             for node, slot in readers:
@@ -105,26 +79,16 @@ class Lowering:
             for node, slot in readers:
                 node.replace_input_with(slot, constant)
 
-    def _attributes(self, op: Op) -> None:
-        """Attributes that count the positions of a factor (``group``, ``num_groups``)."""
-        binding = self.coupling.bindings.get(op)
-        if binding is None or op.domain:
-            return
-        for attribute, name in RULES[op.kind].attributes.items():
-            factor = binding.factors[name]
-            if self.changed(factor):
-                count = self.after(factor)
-                assert count is not None, "a pruned factor has a length"
-                self.lifted.nodes[op].attributes[attribute] = ir.AttrInt64(attribute, count)
-
     def _update_shapes(self) -> None:
         """Write the new lengths; the names of the others stay."""
         for op in self.coupling.graph.ops:
             for value in op.outputs:
                 axes, result = self.coupling.axes(value), self.lifted.values[value]
-                if axes is not None and result.shape is not None and any(map(self.changed, axes)):
+                if axes is not None and result.shape is not None and any(map(self.shrink.changed, axes)):
                     pairs = zip(axes, result.shape, strict=True)
-                    result.shape = ir.Shape([self.after(a) if self.changed(a) else dim for a, dim in pairs])
+                    result.shape = ir.Shape(
+                        [self.shrink.after(a) if self.shrink.changed(a) else dim for a, dim in pairs]
+                    )
 
 
 def slot_is_attribute(op: Op, parameter: str) -> bool:
@@ -140,21 +104,21 @@ def _target_shape(lowering: Lowering, op: Op) -> None:
     """
     results, slot = lowering.coupling.axes(op.outputs[0]), TARGETS[op.kind]
     target = op.input(slot)
-    if results is None or target is None or not any(map(lowering.changed, results)):
+    if results is None or target is None or not any(map(lowering.shrink.changed, results)):
         return
     described = _described(op, list(results))
-    lengths = [lowering.after(axis) for axis in described]
+    lengths = [lowering.shrink.after(axis) for axis in described]
     if target.is_constant:
         old = [int(entry) for entry in target.array()]
         unsaid = BROADCAST if op.kind == "Expand" else INFERRED
-        changed = [lowering.changed(axis) for axis in described]
+        changed = [lowering.shrink.changed(axis) for axis in described]
         kept_entry = [entry if entry == COPIED or not c else unsaid for entry, c in zip(old, changed, strict=True)]
         new = [kept_entry[i] if n is None else n for i, n in enumerate(lengths)]
         lowering.replace_input(op, slot, np.array(new, np.int64))
     elif None not in lengths:
         lowering.replace_input(op, slot, np.array(lengths, np.int64))
     else:
-        carried = [op.kind == "Expand" and lowering.changed(axis) for axis in described]
+        carried = [op.kind == "Expand" and lowering.shrink.changed(axis) for axis in described]
         known = np.array([n is not None or c for n, c in zip(lengths, carried, strict=True)])
         numbers = np.array([BROADCAST if n is None else n for n in lengths], np.int64)
         _mend(lowering, op, slot, known, numbers)
@@ -183,60 +147,35 @@ def _mend(lowering: Lowering, op: Op, slot: int, known: np.ndarray, numbers: np.
 
 
 def _split(lowering: Lowering, op: Op) -> None:
-    axes, where = lowering.axes(op), int(op.attributes.get("axis", 0))
-    if not axes or not lowering.changed(axes[where]):
-        return
-    sizes = [lowering.after(part[where]) for value in op.outputs if (part := lowering.coupling.axes(value)) is not None]
-    lowering.lifted.nodes[op].attributes.pop("num_outputs", None)
-    lowering.set_integers(op, "split", 1, [size for size in sizes if size is not None])
+    sizes = lowering.shrink.split(op)
+    if sizes is not None:
+        lowering.lifted.nodes[op].attributes.pop("num_outputs", None)
+        lowering.set_integers(op, "split", 1, sizes)
 
 
 def _slice(lowering: Lowering, op: Op) -> None:
-    axes = lowering.axes(op)
-    touched = sliced_axes(op, len(axes)) if axes else []
-    if not any(lowering.changed(axes[axis]) for axis in touched):
-        return
-    starts, ends = op.parameter("starts", 1), op.parameter("ends", 2)
-    assert starts is not None and ends is not None, "an axis sliced at run time is pinned"
-    first, last = list(map(int, starts)), list(map(int, ends))
-    for k, axis in enumerate(touched):
-        if lowering.changed(axes[axis]):
-            begin, end, _ = slice(first[k], last[k]).indices(axes[axis].size or 0)
-            first[k] = lowering.count(axes[axis], 0, begin)
-            last[k] = first[k] + lowering.count(axes[axis], begin, end)
-    lowering.set_integers(op, "starts", 1, first)
-    lowering.set_integers(op, "ends", 2, last)
+    bounds = lowering.shrink.bounds(op)
+    if bounds is not None:
+        lowering.set_integers(op, "starts", 1, bounds[0])
+        lowering.set_integers(op, "ends", 2, bounds[1])
 
 
 def _gather(lowering: Lowering, op: Op) -> None:
-    axes, index = lowering.axes(op), op.input(1)
-    layout = axes[int(op.attributes.get("axis", 0))] if axes else None
-    if layout is None or index is None or not index.is_constant or not lowering.changed(layout):
-        return
-    numbers = index.array() % (layout.size or 1)
-    first, end = int(numbers.min()), int(numbers.max()) + 1
-    begin = lowering.count(layout, 0, first)
-    stays = np.arange(begin, begin + lowering.count(layout, first, end))
-    lowering.replace_input(op, 1, (stays if numbers.ndim else stays[0]).astype(index.array().dtype))
+    indices = lowering.shrink.indices(op)
+    if indices is not None:
+        lowering.replace_input(op, 1, indices)
 
 
 def _pad(lowering: Lowering, op: Op) -> None:
-    axes, results = lowering.coupling.operand(op, 0), lowering.coupling.axes(op.outputs[0])
-    if axes is None or results is None or not any(map(lowering.changed, results)):
-        return
-    amounts = pad_amounts(op, len(axes))
-    for i, (before, after) in enumerate(amounts):
-        if (before or after) and lowering.changed(results[i]):
-            total = results[i].size or 0
-            amounts[i] = lowering.count(results[i], 0, before), lowering.count(results[i], total - after, total)
-    given = op.parameter("axes", 3)
-    touched = list(range(len(axes))) if given is None else [int(axis) for axis in given]
-    lowering.set_integers(op, "pads", 1, [amounts[axis][end] for end in (0, 1) for axis in touched])
+    amounts, given = lowering.shrink.pads(op), op.parameter("axes", 3)
+    if amounts is not None:
+        touched = range(len(amounts)) if given is None else [int(axis) for axis in given]
+        lowering.set_integers(op, "pads", 1, [amounts[axis][end] for end in (0, 1) for axis in touched])
 
 
 def _squeeze(lowering: Lowering, op: Op) -> None:
     """Name the axes that go: an axis pruned down to one component must not go with them."""
-    axes = lowering.axes(op)
+    axes = lowering.shrink.axes(op)
     if axes and op.parameter("axes", 1) is None:
         lowering.set_integers(op, "axes", 1, [i for i, axis in enumerate(axes) if axis.size == 1])
 

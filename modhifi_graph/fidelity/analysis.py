@@ -6,12 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import onnx_ir as ir
 import torch
 
 from modhifi_graph.accounting import Cost
 from modhifi_graph.axes.groups import Group, Groups
-from modhifi_graph.dialects.onnx_stepper import Feeds
+from modhifi_graph.dialects.program import Feeds, Program
 from modhifi_graph.fidelity import streams
 from modhifi_graph.fidelity.consumers import Consumer, consumers_of
 from modhifi_graph.fidelity.moments import Moments
@@ -82,7 +81,7 @@ def _ragged(consumer: Consumer, group: Group) -> bool:
 
 
 def analyse(
-    model: ir.Model,
+    program: Program,
     groups: Groups,
     batches: Sequence[Feeds],
     *,
@@ -92,7 +91,7 @@ def analyse(
     threads: int = 0,
     progress: Progress = lambda stage, done, total: None,
 ) -> Analysis:
-    """Observe ``model`` on ``batches``, rank the components of every wanted group, and price them on the outputs.
+    """Observe ``program`` on ``batches``, rank the components of every wanted group, and price them on the outputs.
 
     Time: the forward passes, O(rows p^2) a consumer for its moments, O(components p (p + o) block) a group and consumer
     for greedy OBS, and four partial forward passes a group on a few samples.
@@ -105,7 +104,7 @@ def analyse(
     where = streams.destinations(groups.coupling.graph, every)
     sums = {value.name: channel_axis(c) for c in every for value in where[c].joins}
     observation = observe(
-        model, batches, every, sums, seed=seed, threads=threads, progress=lambda a, b: progress("observe", a, b)
+        program, batches, every, sums, seed=seed, threads=threads, progress=lambda a, b: progress("observe", a, b)
     )
     moments = observation.moments
     own = {c: output_energy(c, moments[c]) for c in every}
@@ -121,8 +120,7 @@ def analyse(
         rankings[ranking] = seen
         progress("score", number + 1, len(members))
     prices = measure(
-        model,
-        groups.coupling.graph,
+        program,
         list(rankings),
         rankings,
         moments,

@@ -76,7 +76,7 @@ def refine(
     factor = torch.linalg.cholesky(damped(covariance, ridge))
     shrink = damping(covariance, ridge)
     x, target = torch.cat(sample.x, 1), torch.cat(sample.target, 1)
-    stream = torch.cat(sample.stream, 1) if sample.stream else torch.zeros(1)
+    stream = torch.cat(sample.stream, 1) if sample.stream else x.new_zeros(1)
     mean = x.mean(1, dtype=torch.float64)
     rows = x.shape[1]
     if not intercept:

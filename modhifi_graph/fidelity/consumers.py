@@ -98,6 +98,11 @@ class Consumer:
         return math.prod(y_shape) // max(1, channel), 1
 
 
+def weight_of(consumer: Consumer, like: torch.Tensor) -> torch.Tensor:
+    """W in float64, where ``like`` is. Shape (G, o, p)."""
+    return torch.from_numpy(consumer.weight().astype(np.float64)).to(like.device)
+
+
 def consumers_of(groups: Groups) -> dict[Contraction, Consumer | str]:
     """A consumer for every weighted contraction, or the reason why it cannot be treated as one."""
     return {contraction: _consumer(contraction) for contraction in groups.contractions if contraction.weighted}

@@ -12,13 +12,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import onnx_ir as ir
 import torch
 
 from modhifi_graph.axes.groups import Groups
 from modhifi_graph.axes.layout import Layout, find, kept, leaves
-from modhifi_graph.dialects.onnx import lift
-from modhifi_graph.fidelity.consumers import Consumer
+from modhifi_graph.dialects.program import Program
+from modhifi_graph.fidelity.consumers import Consumer, weight_of
 from modhifi_graph.fidelity.moments import Moments
 from modhifi_graph.fidelity.regression import second_moment
 from modhifi_graph.fidelity.ridge import RIDGE, damped, refit
@@ -31,17 +30,16 @@ CHUNK = 1 << 25
 """So many numbers are held at a time while contributions are scaled."""
 
 
-def compensate(groups: Groups, slim: ir.Model, plan: Plan, moments: Mapping[Consumer, Moments], method: str) -> int:
+def compensate(groups: Groups, slim: Program, plan: Plan, moments: Mapping[Consumer, Moments], method: str) -> int:
     """Repair the consumers of ``slim`` that lost inputs, in place; returns how many.
 
     ``moments`` are those of the dense model's consumers, by :class:`Consumer` of ``groups``.
     """
     keep = plan.resolve(groups)
-    lifted = lift(slim)
-    editor = Editor(lifted)
+    editor = Editor(slim)
     dense = {consumer.y.name: consumer for consumer in moments}
     count = 0
-    for site in sites(groups, lifted, keep):
+    for site in sites(groups, slim.graph, keep):
         consumer = dense.get(site.consumer.y.name)
         layout = None if consumer is None else consumer.contraction.layout
         if consumer is None or layout is None or not any(factor in keep for factor in leaves(layout)):
@@ -53,8 +51,8 @@ def compensate(groups: Groups, slim: ir.Model, plan: Plan, moments: Mapping[Cons
             kept(groups.coupling.bindings[consumer.op].factors["g"], keep) if consumer.parts > 1 else np.zeros(1, int)
         )
         rows = site.channels.reshape(len(parts), -1) % consumer.outputs
-        chosen = np.stack([weight.numpy()[part][row][:, stays] for part, row in zip(parts, rows, strict=True)])
-        added = np.stack([shift.numpy()[part][row] for part, row in zip(parts, rows, strict=True)])
+        chosen = np.stack([weight.cpu().numpy()[part][row][:, stays] for part, row in zip(parts, rows, strict=True)])
+        added = np.stack([shift.cpu().numpy()[part][row] for part, row in zip(parts, rows, strict=True)])
         editor.weight(site, chosen)
         if site.bias is not None:
             editor.bias(site, editor.current_bias(site) + added)
@@ -101,8 +99,8 @@ def repaired(
     -------
     (G, o, p) and (G, o) tensors, float64.
     """
-    weight = torch.from_numpy(consumer.weight().astype(np.float64))
-    kept = torch.from_numpy(stays)
+    weight = weight_of(consumer, moments.mean)
+    kept = torch.from_numpy(stays).to(weight.device)
     result = torch.zeros_like(weight)
     covariance = second_moment(moments, intercept)
     if method == "lstsq":
@@ -124,9 +122,9 @@ def _scale(
 ) -> None:
     """Scale every kept contribution of every output channel by delta_c(K), in place."""
     inputs = weight.shape[-1]
-    owner = torch.full((inputs,), len(components))  # what goes is the last contribution
+    owner = torch.full((inputs,), len(components), device=weight.device)  # what goes is the last contribution
     for i, positions in enumerate(components):
-        owner[torch.from_numpy(positions)] = i
+        owner[torch.from_numpy(positions).to(owner.device)] = i
     chunk = max(1, CHUNK // inputs**2)
     for part, matrix in enumerate(covariance):
         for start in range(0, weight.shape[1], chunk):

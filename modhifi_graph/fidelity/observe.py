@@ -6,15 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import onnx
-import onnx_ir as ir
 import torch
 
-from modhifi_graph.dialects.onnx_stepper import Feeds
-from modhifi_graph.exporters.onnxruntime import Engine
+from modhifi_graph.dialects.program import Feeds, Program
 from modhifi_graph.fidelity.consumers import Consumer
 from modhifi_graph.fidelity.moments import Moments
-from modhifi_graph.models import to_proto
 
 Progress = Callable[[int, int], None]
 
@@ -41,7 +37,7 @@ class Observation:
 
 
 def observe(
-    model: ir.Model,
+    program: Program,
     batches: Sequence[Feeds],
     consumers: Sequence[Consumer],
     streams: Mapping[str, int] | None = None,
@@ -50,7 +46,7 @@ def observe(
     threads: int = 0,
     progress: Progress = lambda done, total: None,
 ) -> Observation:
-    """Run ``model`` over ``batches``; accumulate the moments of every consumer and the energy of every stream.
+    """Run ``program`` over ``batches``; accumulate the moments of every consumer and the energy of every stream.
 
     ``streams`` maps the name of an activation to its channel axis.
 
@@ -58,16 +54,10 @@ def observe(
     """
     streams = streams or {}
     wanted = list(dict.fromkeys([*(c.x.name for c in consumers), *(c.y.name for c in consumers), *streams]))
-    proto = to_proto(model)
-    present = {value.name for value in [*proto.graph.input, *proto.graph.output]}
-    proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted if name not in present)
-    engine = Engine.compile(proto, threads=threads)
-    fed = {value.name for value in proto.graph.input}
     moments: dict[Consumer, Moments] = {}
     energies = {name: RunningVariance(axis) for name, axis in streams.items()}
     random = np.random.default_rng(seed)
-    for number, batch in enumerate(batches):
-        results = {**batch, **engine.run(batch, [name for name in wanted if name not in fed])}
+    for number, results in enumerate(program.results(batches, wanted, threads)):
         for consumer in consumers:
             rows = sample_rows(consumer, results[consumer.x.name], results[consumer.y.name], len(batches), random)[0]
             if consumer in moments:
@@ -83,8 +73,8 @@ def observe(
 
 def sample_rows(
     consumer: Consumer,
-    x: np.ndarray,
-    y: np.ndarray,
+    x: torch.Tensor,
+    y: torch.Tensor,
     batches: int,
     random: np.random.Generator,
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -93,23 +83,24 @@ def sample_rows(
     enough = max(FEWEST_ROWS, ROWS_PER_INPUT * consumer.inputs) // batches + 1
     count = min(positions, max(1, -(-enough // rows_each)))
     chosen = np.arange(positions) if count == positions else np.sort(random.choice(positions, count, replace=False))
-    picks = torch.from_numpy(chosen)
-    return consumer.input_rows(torch.from_numpy(x).float(), picks), picks
+    picks = torch.from_numpy(chosen).to(x.device)
+    return consumer.input_rows(x.float(), picks), picks
 
 
 class RunningVariance:
     """The variance of an activation summed over its channels: what a residual stream carries."""
 
     def __init__(self, axis: int) -> None:
-        self._axis, self._count, self._first, self._second = axis, 0, np.zeros(1), np.zeros(1)
+        self._axis, self._count = axis, 0
+        self._first = self._second = torch.zeros(1, dtype=torch.float64)
 
-    def add(self, array: np.ndarray) -> None:
-        rows = np.moveaxis(array, self._axis, -1).reshape(-1, array.shape[self._axis]).astype(np.float32)
+    def add(self, value: torch.Tensor) -> None:
+        rows = value.movedim(self._axis, -1).reshape(-1, value.shape[self._axis]).float()
         self._count += len(rows)
-        self._first = self._first + rows.sum(0, dtype=np.float64)
-        self._second = self._second + np.einsum("ij,ij->j", rows, rows).astype(np.float64)
+        self._first = self._first + rows.sum(0, dtype=torch.float64).cpu()
+        self._second = self._second + rows.square().sum(0, dtype=torch.float64).cpu()
 
     @property
     def total(self) -> float:
         mean = self._first / max(1, self._count)
-        return float(np.maximum(self._second / max(1, self._count) - mean**2, 0).sum())
+        return float((self._second / max(1, self._count) - mean**2).clamp_min(0).sum())

@@ -44,7 +44,7 @@ def refit(weight: torch.Tensor, covariance: torch.Tensor, stays: torch.Tensor, r
     covariance : (G, p, p) tensor.
     stays : positions of the inputs that stay.
     """
-    gone = torch.ones(weight.shape[-1], dtype=torch.bool)
+    gone = torch.ones(weight.shape[-1], dtype=torch.bool, device=weight.device)
     gone[stays] = False
     factor = torch.linalg.cholesky(damped(covariance, ridge)[:, stays[:, None], stays])
     result = torch.zeros_like(weight)

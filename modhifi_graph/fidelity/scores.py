@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from modhifi_graph.axes.groups import Group
-from modhifi_graph.fidelity.consumers import Consumer
+from modhifi_graph.fidelity.consumers import Consumer, weight_of
 from modhifi_graph.fidelity.moments import Moments
 from modhifi_graph.fidelity.obs import Eliminator, removal_order
 from modhifi_graph.fidelity.ridge import RIDGE, refit
@@ -62,7 +62,9 @@ def rank(
     """
     if criterion == "obs":
         eliminators = [
-            Eliminator.of(_weight(c), m.covariance, component_inputs(c, group), scale, RIDGE)
+            Eliminator.of(
+                weight_of(c, m.mean), m.covariance, component_inputs(c, group).to(m.mean.device), scale, RIDGE
+            )
             for c, m, scale in zip(consumers, moments, scales, strict=True)
         ]
         order, paid, snapshots = removal_order(eliminators, group.size, stops)
@@ -83,7 +85,8 @@ def rank(
 def refitted(consumer: Consumer, moments: Moments, group: Group, gone: Sequence[int]) -> torch.Tensor:
     """W with the inputs of some components zeroed and the others refitted."""
     stays = np.flatnonzero(~np.isin(consumer.columns(group.factor), list(gone)))
-    return refit(_weight(consumer), moments.covariance, torch.from_numpy(stays), RIDGE)
+    weight = weight_of(consumer, moments.mean)
+    return refit(weight, moments.covariance, torch.from_numpy(stays).to(weight.device), RIDGE)
 
 
 def component_inputs(consumer: Consumer, group: Group) -> torch.Tensor:
@@ -94,8 +97,8 @@ def component_inputs(consumer: Consumer, group: Group) -> torch.Tensor:
 
 def component_scores(consumer: Consumer, moments: Moments, group: Group, criterion: str) -> np.ndarray:
     """The score of every component at one consumer, in units of the consumer's output energy. Shape (components,)."""
-    weight, covariance = _weight(consumer), moments.covariance
-    blocks = component_inputs(consumer, group)
+    weight, covariance = weight_of(consumer, moments.mean), moments.covariance
+    blocks = component_inputs(consumer, group).to(weight.device)
     target = weight @ covariance
     own = weight[:, :, blocks].permute(0, 2, 1, 3)  # G, components, o, block
     if criterion == "magnitude":
@@ -119,9 +122,5 @@ def component_scores(consumer: Consumer, moments: Moments, group: Group, criteri
 
 def output_energy(consumer: Consumer, moments: Moments) -> float:
     """``tr(W C W^T)``: the variance of the output, summed over channels."""
-    weight = _weight(consumer)
+    weight = weight_of(consumer, moments.mean)
     return float(((weight @ moments.covariance) * weight).sum())
-
-
-def _weight(consumer: Consumer) -> torch.Tensor:
-    return torch.from_numpy(consumer.weight().astype(np.float64))

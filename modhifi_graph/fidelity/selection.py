@@ -32,6 +32,21 @@ class Budget:
     fraction: float
 
 
+def Macs(fraction: float) -> Budget:
+    """A budget of multiply-accumulates."""
+    return Budget("macs", fraction)
+
+
+def Params(fraction: float) -> Budget:
+    """A budget of parameters."""
+    return Budget("params", fraction)
+
+
+def Keep(fraction: float) -> Budget:
+    """The same fraction of every group."""
+    return Budget("keep", fraction)
+
+
 @dataclass(frozen=True)
 class Limits:
     """What a selection may not touch.

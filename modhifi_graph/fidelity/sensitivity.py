@@ -9,17 +9,16 @@ widths the price follows the local cost.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
-import onnx_ir as ir
 import torch
 
-from modhifi_graph.dialects.onnx_stepper import Feeds, Stepper, Weights
-from modhifi_graph.fidelity.consumers import Consumer
+from modhifi_graph.dialects.program import Feeds, Program, Weights, tensor
+from modhifi_graph.fidelity.consumers import Consumer, weight_of
 from modhifi_graph.fidelity.moments import Moments
 from modhifi_graph.fidelity.scores import Ranking
 from modhifi_graph.fidelity.sites import channel_axis
-from modhifi_graph.graph import Graph
 
 SHARED = 2.0
 """A group that several layers read is dearer than measured alone: their errors add up along the stream, and each layer is
@@ -27,8 +26,7 @@ repaired on the same few samples. On the CIFAR ResNets twice the price keeps the
 
 
 def measure(
-    model: ir.Model,
-    graph: Graph,
+    program: Program,
     rankings: Sequence[Ranking],
     consumers: Mapping[Ranking, Sequence[Consumer]],
     moments: Mapping[Consumer, Moments],
@@ -38,11 +36,11 @@ def measure(
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[Ranking, dict[int, float]]:
     """For each ranking and each of its snapshots, the relative squared error of the outputs on ``batches``."""
-    order = {op: i for i, op in enumerate(graph.ops)}
-    outputs = [v.name for v in graph.outputs if v.dtype is not None and v.dtype.kind == "f"]
+    order = {op: i for i, op in enumerate(program.graph.ops)}
+    outputs = [v.name for v in program.graph.outputs if v.dtype is not None and v.dtype.kind == "f"]
     if not outputs:
         return {ranking: {} for ranking in rankings}  # whole numbers have no error to price by; the local cost stands
-    stepper = Stepper(model, batches, threads=threads)
+    stepper = program.stepper(batches, threads=threads)
     reference = stepper.outcome(outputs, {})
     first = {r: min(consumers[r], key=lambda c: order[c.op]) for r in rankings}
     found: dict[Ranking, dict[int, float]] = {}
@@ -60,22 +58,26 @@ def _weights(consumer: Consumer, weight: torch.Tensor, moments: Moments) -> Weig
     """The refitted weight as the op takes it, and the shift that keeps the output's mean."""
     value = consumer.op.inputs[consumer.contraction.other]
     assert value is not None
-    old = torch.from_numpy(consumer.weight().astype(np.float64))
-    shift = torch.einsum("gop,gp->go", old - weight, moments.mean).reshape(-1).numpy()
+    old = weight_of(consumer, moments.mean)
+    shift = torch.einsum("gop,gp->go", old - weight, moments.mean).reshape(-1).cpu().numpy()
     like = value.array()
     axes = consumer.y.rank or 1
     channel = channel_axis(consumer) % axes
     shape = [-1 if i == channel else 1 for i in range(axes)]
-    return consumer.contraction.other, consumer.parameter(weight.numpy(), like), shift.reshape(shape).astype(like.dtype)
+    return (
+        consumer.contraction.other,
+        consumer.parameter(weight.cpu().numpy(), like),
+        shift.reshape(shape).astype(like.dtype),
+    )
 
 
-def relative_error(reference: Sequence[Feeds], other: Sequence[Feeds]) -> float:
+def relative_error(reference: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, Any]]) -> float:
     """Squared error over the variance of the reference, averaged over outputs; 0 where they are equal."""
     errors = []
     for name in reference[0]:
-        a = np.concatenate([batch[name].reshape(-1) for batch in reference]).astype(np.float64)
-        b = np.concatenate([batch[name].reshape(-1) for batch in other]).astype(np.float64)
-        errors.append(float(np.mean((a - b) ** 2) / max(a.var(), 1e-30)))
+        a = torch.cat([tensor(batch[name]).reshape(-1) for batch in reference]).double()
+        b = torch.cat([tensor(batch[name]).reshape(-1) for batch in other]).double()
+        errors.append(float((a - b).square().mean() / a.var(correction=0).clamp_min(1e-30)))
     return float(np.mean(errors))
 
 

@@ -11,13 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import onnx_ir as ir
 import torch
 
 from modhifi_graph.axes.groups import Groups
-from modhifi_graph.dialects.onnx import lift
-from modhifi_graph.dialects.onnx_stepper import Feeds, Stepper
+from modhifi_graph.dialects.program import Feeds, Program, Stepper
 from modhifi_graph.fidelity.clipped import Sample, refine
+from modhifi_graph.fidelity.consumers import weight_of
 from modhifi_graph.fidelity.observe import sample_rows
 from modhifi_graph.fidelity.regression import Regression
 from modhifi_graph.fidelity.ridge import RIDGE
@@ -26,9 +25,9 @@ from modhifi_graph.plan import Plan
 
 
 def compensate(
-    dense: ir.Model,
+    dense: Program,
     groups: Groups,
-    slim: ir.Model,
+    slim: Program,
     plan: Plan,
     batches: Sequence[Feeds],
     *,
@@ -41,17 +40,16 @@ def compensate(
     ``groups`` are those of ``dense``. Time: two forward passes plus O(rows p (p + o)) a consumer. Memory: what both models
     still need, for all batches.
     """
-    lifted = lift(slim)
-    found = _downstream(list(sites(groups, lifted, plan.resolve(groups))), groups, plan)
-    reference = Stepper(dense, batches, [site.target.name for site in found], threads)
+    found = _downstream(list(sites(groups, slim.graph, plan.resolve(groups))), groups, plan)
+    reference = dense.stepper(batches, [site.target.name for site in found], threads)
     needed = [s.consumer.x.name for s in found] + [s.stream[1].name for s in found if s.stream]
-    stepper = Stepper(slim, batches, needed, threads)
-    editor = Editor(lifted, stepper)
+    stepper = slim.stepper(batches, needed, threads)
+    editor = Editor(slim, stepper)
     random = np.random.default_rng(seed)
     for number, site in enumerate(found):
         weight, bias = _fit(site, reference, stepper, random)
-        editor.weight(site, weight.numpy())
-        editor.bias(site, bias.numpy())
+        editor.weight(site, weight.cpu().numpy())
+        editor.bias(site, bias.cpu().numpy())
         progress(number + 1, len(found))
     return len(found)
 
@@ -76,19 +74,20 @@ def _fit(
     """The weight and bias with which the site comes nearest to its target."""
     consumer = site.consumer
     names = [consumer.x.name, *([site.stream[1].name] if site.stream else [])]
+    channels = torch.from_numpy(site.channels)
     fitted: Regression | None = None
     sample = Sample(*site.clip, stepper.batches) if site.clip else None
     for (target,), seen in zip(reference.visit([site.target.name]), stepper.visit(names), strict=True):
-        wanted = np.take(target, site.channels, axis=site.channel_axis).astype(np.float32)
+        wanted = target.float().index_select(site.channel_axis, channels.to(target.device))
         rows, picks = sample_rows(consumer, seen[0], wanted, stepper.batches, random)
-        aim = consumer.output_rows(torch.from_numpy(wanted), picks)
-        stream = consumer.output_rows(torch.from_numpy(seen[1].astype(np.float32)), picks) if site.stream else None
+        aim = consumer.output_rows(wanted, picks)
+        stream = consumer.output_rows(seen[1].float(), picks) if site.stream else None
         residual = aim if stream is None else aim - stream
         fitted = fitted.add(rows, residual) if fitted else Regression.of(rows, residual)
         if sample:
             sample.add(rows, aim, stream)
     assert fitted is not None
-    old = torch.from_numpy(consumer.weight().astype(np.float64))
+    old = weight_of(consumer, fitted.first)
     ridge, intercept = fitted.ridge(RIDGE), site.bias is not None
     weight, bias = fitted.solve(old, ridge, intercept)
     if sample:

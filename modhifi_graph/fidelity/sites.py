@@ -7,14 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import onnx_ir as ir
 
 from modhifi_graph.axes.coupling import couple
 from modhifi_graph.axes.groups import Groups, find_groups
 from modhifi_graph.axes.layout import Layout, kept
-from modhifi_graph.dialects.onnx import Lifted
-from modhifi_graph.dialects.onnx_lowering import new_initialiser
-from modhifi_graph.dialects.onnx_stepper import Stepper
+from modhifi_graph.dialects.program import Program, Stepper
 from modhifi_graph.fidelity.consumers import Consumer, consumers_of
 from modhifi_graph.graph import Graph, Op, Value
 
@@ -58,16 +55,15 @@ def channel_axis(consumer: Consumer) -> int:
     return -2 if consumer.op.kind == "MatMul" and consumer.contraction.slot == 1 else -1
 
 
-def sites(dense: Groups, slim: Lifted, keep: Mapping[Layout, np.ndarray]) -> Iterator[Site]:
+def sites(dense: Groups, slim: Graph, keep: Mapping[Layout, np.ndarray]) -> Iterator[Site]:
     """The sites of a slim model in the order in which it runs; ``keep`` are the dense factors that were cut."""
     values = {value.name: value for value in dense.coupling.graph.values()}
-    graph = slim.graph
-    readers = _readers(graph)
-    position = {value: i for i, op in enumerate(graph.ops) for value in op.outputs}
-    place = {op: i for i, op in enumerate(graph.ops)}
-    found = [c for c in consumers_of(find_groups(couple(graph))).values() if isinstance(c, Consumer)]
+    readers = _readers(slim)
+    position = {value: i for i, op in enumerate(slim.ops) for value in op.outputs}
+    place = {op: i for i, op in enumerate(slim.ops)}
+    found = [c for c in consumers_of(find_groups(couple(slim))).values() if isinstance(c, Consumer)]
     for consumer in sorted(found, key=lambda c: place[c.op]):
-        found_bias = _bias(consumer, readers, graph.outputs)
+        found_bias = _bias(consumer, readers, slim.outputs)
         if found_bias is None:
             continue
         bias, output = found_bias
@@ -75,9 +71,9 @@ def sites(dense: Groups, slim: Lifted, keep: Mapping[Layout, np.ndarray]) -> Ite
         axes = dense.coupling.axes(value) if value is not None else None
         if axes is not None:
             channels = kept(axes[channel_axis(consumer)], keep)
-            stream = None if output in graph.outputs else _stream(output, readers, position, place[consumer.op])
+            stream = None if output in slim.outputs else _stream(output, readers, position, place[consumer.op])
             target = stream[0] if stream else output
-            clip = None if target in graph.outputs else _clip(readers.get(target, []))
+            clip = None if target in slim.outputs else _clip(readers.get(target, []))
             yield Site(consumer, bias, output, stream, channels, clip)
 
 
@@ -156,8 +152,8 @@ def _clip(ops: Sequence[Op]) -> tuple[float, float] | None:
 class Editor:
     """Writes repaired weights into a model, and into a run of it that is under way."""
 
-    def __init__(self, lifted: Lifted, stepper: Stepper | None = None) -> None:
-        self._lifted = lifted
+    def __init__(self, program: Program, stepper: Stepper | None = None) -> None:
+        self._program = program
         self._stepper = stepper
 
     def weight(self, site: Site, weight: np.ndarray) -> None:
@@ -165,7 +161,7 @@ class Editor:
         slot = site.consumer.contraction.other
         like = site.consumer.op.inputs[slot]
         assert like is not None
-        self._set(site.consumer.op, slot, site.consumer.parameter(weight, like.array()))
+        self._program.assign(site.consumer.op, slot, site.consumer.parameter(weight, like.array()), self._stepper)
 
     def bias(self, site: Site, bias: np.ndarray) -> None:
         """Give the site the bias b, shape (G, o), where it can have one."""
@@ -177,7 +173,7 @@ class Editor:
         beta = op.attributes.get("beta", 1.0) if op.kind == "Gemm" else 1.0
         old = op.input(slot)
         shape = (-1,) if old is None else old.array().shape
-        self._set(op, slot, (bias.reshape(shape) / (beta or 1.0)).astype(weight.dtype))
+        self._program.assign(op, slot, (bias.reshape(shape) / (beta or 1.0)).astype(weight.dtype), self._stepper)
 
     def current_bias(self, site: Site) -> np.ndarray:
         """The bias as it is, shape (G, o); zeros where there is none."""
@@ -187,22 +183,3 @@ class Editor:
             return np.zeros(shape)
         beta = site.bias[0].attributes.get("beta", 1.0) if site.bias[0].kind == "Gemm" else 1.0
         return value.array().astype(np.float64).reshape(shape) * beta
-
-    def _set(self, op: Op, slot: int, array: np.ndarray) -> None:
-        """Give the node a constant of its own."""
-        node = self._lifted.nodes[op]
-        if slot >= len(node.inputs):
-            node.resize_inputs(slot + 1)
-        old = node.inputs[slot]
-        if old is not None and old.is_initializer() and len(old.uses()) == 1 and not old.is_graph_output():
-            old.const_value = ir.tensor(array, name=old.name)
-            old.shape = ir.Shape(array.shape)
-            if self._stepper is not None:
-                self._stepper.replace(old.name or "", array)
-            return
-        other = node.inputs[1]
-        name = old.name if old is not None else f"{other.name if other is not None else node.name}_bias"
-        new = new_initialiser(self._lifted.model, array, name or "bias")
-        node.replace_input_with(slot, new)
-        if self._stepper is not None:
-            self._stepper.rewire(node.outputs[0].name or "", slot, new.name or "", array)

@@ -68,7 +68,7 @@ EXPECTED: dict[str, dict[str, int]] = {
     "lstm": {"w0": 7},
     "lstm_bidirectional": {"w0": 7},
     "gru": {},
-    "embedding": {"table": 6, "w0": 10},
+    "embedding": {"w1": 6, "w0": 10},
     "static_opset9": {"w0": 4, "w1": 6},
     "batchnorm_opset9": {"w0": 8},
     "upsample_opset9": {"w0": 6},

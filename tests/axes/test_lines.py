@@ -93,15 +93,32 @@ def test_axes_computed_at_run_time_are_not_guessed():
 @pytest.mark.parametrize(
     ("bias", "expected"),
     [
-        ((7,), "m k, k n, n -> m n"),
-        ((1,), "m k, k n, 1 -> m n"),
+        ((7,), "*m k, k n, n -> *m n"),
+        ((1,), "*m k, k n, 1 -> *m n"),
         ((4, 1), "m k, k n, m 1 -> m n"),
-        ((), "m k, k n,  -> m n"),
+        ((), "*m k, k n,  -> *m n"),
     ],
 )
 def test_the_bias_of_a_gemm_broadcasts(bias, expected):
     inputs = [activation("x", 4, 3), weight("w", 3, 7), weight("b", *bias)]
     assert lines.gemm(op("Gemm", inputs, [])) == expected
+
+
+@pytest.mark.parametrize(
+    ("mask", "grouped", "expected"),
+    [
+        (None, False, "*b l e, *b s e, *b s v -> *b l v"),
+        (None, True, "*b (h g) l e, *b h s e, *b h s v -> *b (h g) l v"),
+        ((5, 7), False, "*b l e, *b s e, *b s v, l s -> *b l v"),
+        ((2, 1, 1, 7), False, "*b l e, *b s e, *b s v, *b 1 s -> *b l v"),
+        ((4, 5, 7), True, "*b (h g) l e, *b h s e, *b h s v, (h g) l s -> *b (h g) l v"),
+        ((2, 1, 5, 7), True, "*b (h g) l e, *b h s e, *b h s v, *b 1 l s -> *b (h g) l v"),
+    ],
+)
+def test_attention_with_masks_that_broadcast(mask, grouped, expected):
+    q, k, v = activation("q", 2, 4, 5, 3), activation("k", 2, 4, 7, 3), activation("v", 2, 4, 7, 6)
+    masks = [] if mask is None else [activation("m", *mask)]
+    assert lines.attention(op("ScaledDotProductAttention", [q, k, v, *masks], [], grouped=grouped)) == expected
 
 
 def test_blockwise_scales_are_a_boundary():

@@ -27,9 +27,13 @@ def case_of(kind: str, number: int) -> Case:
     return ALL[kind][number].case()
 
 
+ATEN_ONLY = {"Pointwise", "ScaledDotProductAttention", "Stack", "Unbind", "Roll"}
+"""Kinds that ONNX does not have; their cases are the modules of `tests/dialects/test_aten.py`."""
+
+
 def test_every_rule_has_a_case_and_no_op_has_two_rules():
-    assert PIECES.keys() == RULES.keys()
-    assert MOVES.keys() == MOVEMENT.keys()
+    assert PIECES.keys() == RULES.keys() - ATEN_ONLY
+    assert MOVES.keys() == MOVEMENT.keys() - ATEN_ONLY
     assert all(ALL.values())
     assert not RULES.keys() & MOVEMENT.keys()
     assert len(set(ELEMENTWISE)) == len(ELEMENTWISE)

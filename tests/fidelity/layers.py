@@ -14,7 +14,7 @@ import torch
 
 from modhifi_graph.axes.coupling import couple
 from modhifi_graph.axes.groups import Group, Groups, find_groups
-from modhifi_graph.dialects.onnx import lift
+from modhifi_graph.dialects.onnx import Lifted, lift
 from modhifi_graph.exporters.onnxruntime import Engine
 from modhifi_graph.fidelity.consumers import Consumer, consumers_of
 from modhifi_graph.fidelity.moments import Moments
@@ -47,8 +47,12 @@ class Net:
         return cls.of(small.SMALL[name](), samples, seed)
 
     @cached_property
+    def program(self) -> Lifted:
+        return lift(self.model)
+
+    @cached_property
     def groups(self) -> Groups:
-        return find_groups(couple(lift(self.model).graph))
+        return find_groups(couple(self.program.graph))
 
     def group(self, name: str) -> Group:
         return self.groups.by_name()[name]

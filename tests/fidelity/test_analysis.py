@@ -33,7 +33,7 @@ def test_layers_that_are_no_linear_map_with_a_weight_are_not_scored() -> None:
 @pytest.mark.parametrize("criterion", CRITERIA)
 def test_every_scored_group_is_ranked_and_priced(criterion: str) -> None:
     net = Net.named("residual_projection", samples=32)
-    analysis = analyse(net.model, net.groups, net.batches, criterion=criterion, threads=1)
+    analysis = analyse(net.program, net.groups, net.batches, criterion=criterion, threads=1)
     assert [r.group.name for r in analysis.rankings] == ["w0", "w1", "w2", "w4"]
     assert analysis.unscored == {}
     assert analysis.warnings == ()
@@ -52,7 +52,7 @@ def test_only_what_is_wanted_is_ranked() -> None:
     def wanted(group: Group) -> bool:
         return group.name == "w1"
 
-    analysis = analyse(net.model, net.groups, net.batches, wanted=wanted, threads=1)
+    analysis = analyse(net.program, net.groups, net.batches, wanted=wanted, threads=1)
     assert [r.group.name for r in analysis.rankings] == ["w1"]
     assert len(analysis.moments) == 1
     assert [r.group.name for r in unobserved(net.groups, "magnitude", wanted, 0).rankings] == ["w1"]
@@ -60,7 +60,7 @@ def test_only_what_is_wanted_is_ranked() -> None:
 
 def test_too_few_rows_are_worth_a_warning() -> None:
     net = Net.named("conv_chain", samples=4)
-    analysis = analyse(net.model, net.groups, net.batches, threads=1)
+    analysis = analyse(net.program, net.groups, net.batches, threads=1)
     assert len(analysis.warnings) == 2
     assert "64 calibration rows for 72 inputs" in analysis.warnings[0]
     assert "4 calibration rows for 6 inputs" in analysis.warnings[1]
@@ -69,7 +69,7 @@ def test_too_few_rows_are_worth_a_warning() -> None:
 def test_magnitude_needs_no_data() -> None:
     net = Net.named("conv_chain", samples=32)
     blind = unobserved(net.groups, "magnitude", lambda group: True, 0)
-    seen = analyse(net.model, net.groups, net.batches, criterion="magnitude", threads=1)
+    seen = analyse(net.program, net.groups, net.batches, criterion="magnitude", threads=1)
     assert [r.order for r in blind.rankings] == [r.order for r in seen.rankings]
     weight = net.consumers["w1"].weight()[0].reshape(6, 8, 9)
     shares = np.sort((weight.astype(np.float64) ** 2).sum((0, 2))) / (weight.astype(np.float64) ** 2).sum()

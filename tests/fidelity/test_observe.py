@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from modhifi_graph.fidelity import observe as module
 from modhifi_graph.fidelity.observe import RunningVariance, observe, sample_rows
@@ -14,7 +15,7 @@ from .layers import Net
 @pytest.mark.parametrize("name", ["residual_projection", "grouped_conv_in2", "attention_gqa", "dynamic_reshape"])
 def test_moments_are_those_of_every_row(name: str) -> None:
     net = Net.named(name, samples=16)
-    found = observe(net.model, net.batches, net.layers, threads=1)
+    found = observe(net.program, net.batches, net.layers, threads=1)
     assert found.samples == 16
     assert list(found.moments) == net.layers
     for consumer, moments in found.moments.items():
@@ -29,7 +30,7 @@ def test_moments_are_those_of_every_row(name: str) -> None:
 
 def test_energies_are_variances_summed_over_channels() -> None:
     net = Net.named("residual_projection", samples=16)
-    found = observe(net.model, net.batches, net.layers, {"a": 1, "b": 1, "y": 1}, threads=1).energy
+    found = observe(net.program, net.batches, net.layers, {"a": 1, "b": 1, "y": 1}, threads=1).energy
     assert set(found) == {"a", "b", "y"}
     for name, energy in found.items():
         array = net.values[name].astype(np.float64)
@@ -44,7 +45,7 @@ def test_many_positions_are_sampled_by_seed(monkeypatch: pytest.MonkeyPatch) -> 
 
     def rows(seed: int, wanted: int) -> tuple[np.ndarray, np.ndarray]:
         monkeypatch.setattr(module, "FEWEST_ROWS", wanted)
-        picked, picks = sample_rows(consumer, x, y, 4, np.random.default_rng(seed))
+        picked, picks = sample_rows(consumer, torch.from_numpy(x), torch.from_numpy(y), 4, np.random.default_rng(seed))
         return picked.numpy(), picks.numpy()
 
     few, picks = rows(0, 100)
@@ -64,12 +65,12 @@ def test_scalars_do_not_count_as_samples() -> None:
           y = MatMul(h, w)
         }""")
     batches = [{"scale": np.full((), 2, dtype=np.float32), "x": net.feeds["x"][:20]} for _ in range(3)]
-    assert observe(net.model, batches, net.layers, threads=1).samples == 60
+    assert observe(net.program, batches, net.layers, threads=1).samples == 60
 
 
 def test_an_input_of_the_graph_can_be_a_consumers_input_and_a_stream() -> None:
     net = Net.named("swiglu", samples=8)
-    found = observe(net.model, net.batches, net.layers, {"y": -1}, threads=1)
+    found = observe(net.program, net.batches, net.layers, {"y": -1}, threads=1)
     rows = net.feeds["x"].reshape(-1, 6).astype(np.float64)
     np.testing.assert_allclose(found.moments[net.consumers["gate"]].mean[0], rows.mean(0), atol=1e-6)
     np.testing.assert_allclose(found.energy["y"], net.values["y"].reshape(-1, 6).var(0).sum(), rtol=1e-5)
@@ -80,7 +81,7 @@ def test_running_variance(axis: int, shape: tuple[int, ...]) -> None:
     arrays = [np.random.default_rng(seed).standard_normal(shape).astype(np.float32) + seed for seed in range(3)]
     running = RunningVariance(axis)
     for array in arrays:
-        running.add(array)
+        running.add(torch.from_numpy(array))
     flat = np.concatenate([np.moveaxis(a, axis, -1).reshape(-1, shape[axis]) for a in arrays]).astype(np.float64)
     np.testing.assert_allclose(running.total, flat.var(0).sum(), rtol=1e-5)
 
@@ -88,5 +89,5 @@ def test_running_variance(axis: int, shape: tuple[int, ...]) -> None:
 def test_progress() -> None:
     net = Net.named("conv_chain", samples=8)
     seen: list[tuple[int, int]] = []
-    observe(net.model, net.batches, net.layers, threads=1, progress=lambda a, b: seen.append((a, b)))
+    observe(net.program, net.batches, net.layers, threads=1, progress=lambda a, b: seen.append((a, b)))
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]

@@ -37,7 +37,7 @@ def test_prices_are_the_errors_of_the_refitted_model(name: str) -> None:
             ranking = rank(group, members, [moments[c] for c in members], [1.0] * len(members), "obs", stops=(1, 2))
             rankings[ranking] = members
     assert rankings
-    prices = measure(net.model, net.groups.coupling.graph, list(rankings), rankings, moments, net.batches, threads=1)
+    prices = measure(net.program, list(rankings), rankings, moments, net.batches, threads=1)
     for ranking, members in rankings.items():
         assert sorted(prices[ranking]) == sorted({1, 2} & set(range(1, ranking.group.size)))
         for count, price in prices[ranking].items():

@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
+from modhifi_graph.dialects.onnx import lift
 from modhifi_graph.fidelity import clipped, observe, sequential
 from modhifi_graph.models import to_proto
 from modhifi_graph.passes.slim import Slim
@@ -283,7 +284,13 @@ def test_what_runs_before_the_first_loss_is_left_alone() -> None:
     Slim(plan)(slim)
     progress: list[tuple[int, int]] = []
     count = sequential.compensate(
-        model.model, model.groups, slim, plan, model.batches, threads=1, progress=lambda a, b: progress.append((a, b))
+        model.program,
+        model.groups,
+        lift(slim),
+        plan,
+        model.batches,
+        threads=1,
+        progress=lambda a, b: progress.append((a, b)),
     )
     assert count == 2
     assert progress == [(1, 2), (2, 2)]

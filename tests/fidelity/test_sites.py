@@ -37,6 +37,6 @@ def test_the_bounds_of_what_clips(
           y = Gemm(r, w1, b1)
         }}"""
     lifted = lift(normalise(ir.from_proto(small.build(text)), "graph"))
-    first, last = sites(find_groups(couple(lifted.graph)), lifted, {})
+    first, last = sites(find_groups(couple(lifted.graph)), lifted.graph, {})
     assert first.clip == expected
     assert last.clip is None, "nothing reads it"

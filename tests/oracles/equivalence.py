@@ -19,6 +19,7 @@ import onnx_ir as ir
 
 from modhifi_graph.axes.coupling import couple
 from modhifi_graph.axes.groups import Groups, find_groups
+from modhifi_graph.axes.shrink import Shrink
 from modhifi_graph.dialects.onnx import lift
 from modhifi_graph.dialects.onnx_lowering import Lowering
 from modhifi_graph.exporters.onnxruntime import Engine
@@ -54,7 +55,7 @@ def permuted(model: onnx.ModelProto, seed: int) -> onnx.ModelProto:
     coupling = couple(lifted.graph)
     generator = np.random.default_rng(seed)
     orders = {group.factor: generator.permutation(group.size) for group in find_groups(coupling).groups}
-    Lowering(lifted, coupling, orders).run()
+    Lowering(lifted, Shrink(coupling, orders)).run()
     return ir.to_proto(result)
 
 

@@ -1,0 +1,330 @@
+"""The ATen dialect: lifting what ``torch.export`` makes of a module into the neutral graph."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import fx
+from torch.export import ExportedProgram
+from torch.utils import _pytree as pytree
+
+from modhifi_graph.dialects.aten_stepper import AtenStepper, results
+from modhifi_graph.dialects.aten_table import ATEN, BOUNDARIES, Arguments, Call, NotCovered
+from modhifi_graph.dialects.program import Feeds, Program, Stepper
+from modhifi_graph.graph import Dim, Graph, Op, Value
+
+OPSET = 24
+"""The neutral kinds mean what this version of ONNX says."""
+
+CHECKS = ("_assert", "sym_constrain", "_guards")
+"""Calls that only check what export assumed: a slim module has other sizes, and its own verification."""
+
+
+@dataclass(frozen=True)
+class Lifted(Program):
+    """A module and its neutral graph, with the way back from every op and value.
+
+    Attributes
+    ----------
+    nodes : the call of every op.
+    values : the node of every value; of an output of several the call itself.
+    """
+
+    module: fx.GraphModule
+    graph: Graph
+    nodes: dict[Op, fx.Node]
+    values: dict[Value, fx.Node]
+
+    def stepper(self, batches: Sequence[Feeds], wanted: Iterable[str] = (), threads: int = 0) -> AtenStepper:
+        return AtenStepper(self, batches, wanted)
+
+    def results(
+        self, batches: Sequence[Feeds], names: Sequence[str], threads: int = 0
+    ) -> Iterator[dict[str, torch.Tensor]]:
+        return results(self, batches, names)
+
+    def assign(self, op: Op, slot: int, array: np.ndarray, stepper: Stepper | None = None) -> None:
+        node, value = self.nodes[op], op.input(slot)
+        if value is not None:
+            old = attribute(self.module, value.name)
+            made = torch.from_numpy(np.ascontiguousarray(array)).to(old.device, old.dtype)
+            if len(readers(self.module, value.name)) == 1:
+                assign(self.module, value.name, _like(old, made))
+                return
+            name, source = f"{value.name}_{node.name}", self._argument(node, value.name)
+        else:
+            weight = op.inputs[1]
+            assert weight is not None
+            old = attribute(self.module, weight.name)
+            made = torch.from_numpy(np.ascontiguousarray(array)).to(old.device, old.dtype)
+            name, source = f"{weight.name.removesuffix('weight')}bias", None
+        assign(self.module, name, _like(old, made))
+        with self.module.graph.inserting_before(node):
+            fresh = self.module.graph.get_attr(name)
+        fresh.meta["val"] = made
+        if source is not None:
+            node.replace_input_with(source, fresh)
+        else:
+            set_argument(node, "bias", fresh)
+        self.module.recompile()
+
+    def constant(self, name: str) -> torch.Tensor:
+        """A parameter or buffer as it is now."""
+        found = attribute(self.module, name)
+        assert isinstance(found, torch.Tensor)
+        return found.detach()
+
+    def op_of(self, node: fx.Node) -> Op:
+        return next(op for op, mine in self.nodes.items() if mine is node)
+
+    def place(self, op: Op, slot: int) -> tuple[int, Callable[[torch.Tensor], torch.Tensor]]:
+        """Which argument of the call holds an input of the op, and how the call wants it arranged."""
+        value = op.input(slot)
+        assert value is not None
+        for i, argument in enumerate(self.nodes[op].args):
+            if not isinstance(argument, fx.Node):
+                continue
+            if argument.op == "get_attr" and argument.target == value.name:
+                return i, lambda array: array
+            sources = argument.all_input_nodes
+            if len(sources) == 1 and sources[0].op == "get_attr" and sources[0].target == value.name:
+                return i, lambda array, call=argument: call.target(array, *call.args[1:], **call.kwargs)
+        raise LookupError(f"{op}: input {slot} is no argument of its call")
+
+    def _argument(self, node: fx.Node, name: str) -> fx.Node:
+        """The node that brings a parameter to a call."""
+        return next(n for n in node.all_input_nodes if n.op == "get_attr" and n.target == name)
+
+
+def functional(program: ExportedProgram) -> fx.GraphModule:
+    """The module of an exported program without mutation, in operators of the table or of core ATen.
+
+    Composite operators that the table knows stay as they are. Parameters and buffers keep their names.
+    """
+    every: Any = torch.export.default_decompositions()
+    table = {op: how for op, how in every.items() if _base(op) not in ATEN}
+    module = program.run_decompositions(table).module()
+    assert isinstance(module, fx.GraphModule)
+    for node in list(module.graph.nodes):
+        if any(check in str(node.target) for check in CHECKS) and not node.users:
+            module.graph.erase_node(node)
+    module._forward_pre_hooks.clear()  # they check input shapes against those of the example
+    module.graph.eliminate_dead_code()
+    module.delete_all_unused_submodules()
+    module.recompile()
+    return module
+
+
+def lift(module: fx.GraphModule) -> Lifted:
+    """Lift a functional module. Parameters and buffers stay where they are until they are read."""
+    return _Lifter(module).run()
+
+
+class _Lifter:
+    """One walk over the nodes of a module."""
+
+    def __init__(self, module: fx.GraphModule) -> None:
+        self._module = module
+        self._known: dict[fx.Node, Value] = {}
+        self._parts: dict[fx.Node, list[Value]] = {}
+        self._constants: dict[str, Value] = {}
+        self._ops: dict[Op, fx.Node] = {}
+        self._absorbed: set[fx.Node] = set()
+
+    def run(self) -> Lifted:
+        inputs, outputs = [], []
+        for node in self._module.graph.nodes:
+            if node.op == "placeholder" and isinstance(node.meta.get("val"), torch.Tensor):
+                self._known[node] = _value(node.name, node.meta["val"])
+                inputs.append(self._known[node])
+            elif node.op == "get_attr":
+                self._attribute(node)
+            elif node.op == "call_function":
+                self._call(node)
+            elif node.op == "output":
+                flat, _ = pytree.tree_flatten(node.args)
+                outputs = [self._known[n] for n in flat if isinstance(n, fx.Node) and n in self._known]
+        read = {value for op in self._ops for value in op.inputs} | set(outputs)
+        left = {op: n for op, n in self._ops.items() if n not in self._absorbed or read & set(op.outputs)}
+        graph = Graph(tuple(inputs), tuple(outputs), tuple(left))
+        values = {value: node for node, value in self._known.items()}
+        values.update({value: node for node, parts in self._parts.items() for value in parts if value not in values})
+        return Lifted(self._module, graph, left, values)
+
+    def _attribute(self, node: fx.Node) -> None:
+        """A parameter or buffer: one value, however many nodes read it."""
+        name = str(node.target)
+        tensor = attribute(self._module, name)
+        if not isinstance(tensor, torch.Tensor):
+            return
+        if name not in self._constants:
+            made = _value(name, tensor)
+            made.load = lambda: _array(tensor)
+            self._constants[name] = made
+        self._known[node] = self._constants[name]
+
+    def _call(self, node: fx.Node) -> None:
+        if node.target is operator.getitem:
+            source, index = node.args
+            if isinstance(source, fx.Node) and source in self._parts and isinstance(index, int):
+                self._known[node] = self._parts[source][index]
+            return
+        results = self._results(node)
+        if not results:
+            return  # numbers, not tensors
+        call = self._neutral(node)
+        op = Op(
+            call.kind,
+            node.name,
+            call.inputs,
+            tuple(results),
+            call.attributes,
+            domain=call.domain,
+            opset=OPSET,
+        )
+        self._ops[op] = node
+
+    def _results(self, node: fx.Node) -> list[Value]:
+        """The tensors that a call makes; one that nobody reads has no name."""
+        made = node.meta.get("val")
+        if isinstance(made, torch.Tensor):
+            self._known[node] = _value(node.name, made)
+            return [self._known[node]]
+        if not isinstance(made, list | tuple) or not any(isinstance(part, torch.Tensor) for part in made):
+            return []
+        read = {user.args[1] for user in node.users if user.target is operator.getitem}
+        parts = [
+            _value(f"{node.name}.{i}" if i in read else "", part) if isinstance(part, torch.Tensor) else Value("", None)
+            for i, part in enumerate(made)
+        ]
+        self._parts[node] = parts
+        return parts
+
+    def _neutral(self, node: fx.Node) -> Call:
+        tensors = tuple(self._known[n] for n in node.all_input_nodes if n in self._known)
+        if not isinstance(node.target, torch._ops.OpOverload):
+            return _boundary(node, tensors, "nothing is known about this call")
+        entry = ATEN.get(_base(node.target))
+        if entry is None:
+            pointwise = torch.Tag.pointwise in node.target.tags
+            reason = BOUNDARIES.get(_base(node.target), "nothing is known about this op")
+            return Call("Pointwise", tensors) if pointwise else _boundary(node, tensors, reason)
+        try:
+            call = entry(Arguments(self._arguments(node), node.name))
+        except NotCovered as error:
+            return _boundary(node, tensors, str(error))
+        return self._untransposed(node, call) if call.kind in ("MatMul", "Gemm") else call
+
+    def _arguments(self, node: fx.Node) -> dict[str, Any]:
+        """By schema name, defaults filled in: nodes of tensors become values, lists stay lists."""
+        schema = node.target._schema  # type: ignore[union-attr]
+        found: dict[str, Any] = {}
+        for i, argument in enumerate(schema.arguments):
+            given = node.args[i] if i < len(node.args) else node.kwargs.get(argument.name, argument.default_value)
+            found[argument.name] = _mapped(given, self._known)
+        return found
+
+    def _untransposed(self, node: fx.Node, call: Call) -> Call:
+        """A product with a transposed parameter is what ``linear`` is: the parameter itself is the weight."""
+        weight = call.inputs[1]
+        source = next((n for n in node.all_input_nodes if self._known.get(n) is weight), None)
+        if source is None or source.op != "call_function" or len(call.inputs[1].shape or ()) != 2:  # type: ignore[union-attr]
+            return call
+        if _base(source.target) not in ("t", "permute", "transpose"):
+            return call
+        parameter = self._known.get(source.args[0])  # type: ignore[arg-type]
+        if parameter is None or not parameter.is_constant or parameter.shape != weight.shape[::-1]:  # type: ignore[union-attr, index]
+            return call
+        self._absorbed.add(source)
+        inputs = (call.inputs[0], parameter, *call.inputs[2:])
+        return Call("Gemm", inputs, {**call.attributes, "transB": 1})
+
+
+def _boundary(node: fx.Node, tensors: tuple[Value, ...], reason: str) -> Call:
+    return Call(str(node.target), tensors, {"boundary": reason}, domain="aten")
+
+
+def readers(module: fx.GraphModule, name: str) -> list[fx.Node]:
+    """The calls that read a parameter or buffer."""
+    return [user for node in module.graph.nodes if node.op == "get_attr" and node.target == name for user in node.users]
+
+
+def assign(module: torch.nn.Module, name: str, tensor: torch.Tensor) -> None:
+    """Put a parameter or buffer under a dotted name, in place of what is there."""
+    path, _, last = name.rpartition(".")
+    owner = module.get_submodule(path)
+    if last in owner._buffers or last in owner._parameters or hasattr(owner, last):
+        delattr(owner, last)
+    if isinstance(tensor, torch.nn.Parameter):
+        owner.register_parameter(last, tensor)
+    else:
+        owner.register_buffer(last, tensor)
+    for node in module.graph.nodes if isinstance(module, fx.GraphModule) else ():
+        if node.op == "get_attr" and node.target == name:
+            node.meta["val"] = tensor
+
+
+def set_argument(node: fx.Node, name: str, argument: Any) -> None:
+    """Give a call another argument, by its name in the schema."""
+    names = [a.name for a in node.target._schema.arguments]  # type: ignore[union-attr]
+    position = names.index(name)
+    if position < len(node.args):
+        node.update_arg(position, argument)
+    else:
+        node.update_kwarg(name, argument)
+
+
+def _like(old: torch.Tensor, made: torch.Tensor) -> torch.Tensor:
+    return torch.nn.Parameter(made, requires_grad=old.requires_grad) if isinstance(old, torch.nn.Parameter) else made
+
+
+def attribute(module: torch.nn.Module, name: str) -> Any:
+    """A parameter or buffer by its dotted name."""
+    owner, _, last = name.rpartition(".")
+    return getattr(module.get_submodule(owner), last)
+
+
+def _mapped(argument: Any, known: Mapping[fx.Node, Value]) -> Any:
+    """An argument with the nodes of tensors, also those in lists, replaced by their values."""
+    if isinstance(argument, list | tuple):
+        return [_mapped(part, known) for part in argument]
+    return known.get(argument, argument) if isinstance(argument, fx.Node) else argument
+
+
+def _base(op: Any) -> str:
+    """The operator's name without namespace and overload; the empty string for another namespace's."""
+    if isinstance(op, torch._ops.OpOverload):
+        return op._schema.name.removeprefix("aten::").removesuffix("_") if op.namespace == "aten" else ""
+    return ""
+
+
+def _value(name: str, tensor: torch.Tensor) -> Value:
+    return Value(name, tuple(map(_dim, tensor.shape)), numpy_type(tensor.dtype))
+
+
+def _dim(dim: int | torch.SymInt) -> Dim:
+    """A number, a symbol by its name, or None for what is computed from symbols."""
+    if isinstance(dim, int):
+        return dim
+    expression = dim.node.expr
+    return str(expression) if expression.is_symbol else None
+
+
+def numpy_type(dtype: torch.dtype) -> np.dtype[Any] | None:
+    """As numpy has it; bfloat16 and the like are computed in float32."""
+    if dtype.is_floating_point and dtype.itemsize <= 2 and dtype is not torch.float16:
+        return np.dtype(np.float32)
+    try:
+        return torch.empty(0, dtype=dtype).numpy().dtype
+    except TypeError:
+        return None
+
+
+def _array(tensor: torch.Tensor) -> np.ndarray:
+    plain = tensor.detach().cpu()
+    return np.asarray((plain.float() if plain.dtype is torch.bfloat16 else plain).numpy())

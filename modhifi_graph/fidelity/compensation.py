@@ -1,0 +1,43 @@
+"""Repairing a slim model by any of the methods."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from modhifi_graph.axes.groups import Groups
+from modhifi_graph.dialects.program import Feeds, Program
+from modhifi_graph.fidelity import local, sequential
+from modhifi_graph.fidelity.consumers import Consumer
+from modhifi_graph.fidelity.moments import Moments
+from modhifi_graph.plan import Plan
+
+METHODS = ("none", *local.METHODS, "sequential")
+
+
+def compensate(
+    dense: Program,
+    groups: Groups,
+    slim: Program,
+    plan: Plan,
+    method: str = "sequential",
+    *,
+    batches: Sequence[Feeds] = (),
+    moments: Mapping[Consumer, Moments] | None = None,
+    seed: int = 0,
+    threads: int = 0,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> int:
+    """Refit the consumers of ``slim`` in place; returns how many.
+
+    Parameters
+    ----------
+    groups : of ``dense``.
+    method : one of :data:`METHODS`.
+    batches : calibration inputs, for "sequential".
+    moments : of the dense model's consumers, for the local methods.
+    """
+    if method == "none" or not plan.groups:
+        return 0
+    if method == "sequential":
+        return sequential.compensate(dense, groups, slim, plan, batches, seed=seed, threads=threads, progress=progress)
+    return local.compensate(groups, slim, plan, moments or {}, method)

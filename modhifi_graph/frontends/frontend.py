@@ -1,0 +1,98 @@
+"""What the main job asks of a model that somebody handed in, whatever kind it is."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from modhifi_graph.dialects.program import Feeds, Program
+from modhifi_graph.options import Options
+from modhifi_graph.plan import Plan
+from modhifi_graph.verification import Verification
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Calibration inputs, in batches, and how many samples they hold."""
+
+    feeds: Sequence[Feeds]
+    samples: int
+
+
+@dataclass(frozen=True)
+class Optimized(ABC):
+    """What :func:`modhifi_graph.optimize` made.
+
+    Attributes
+    ----------
+    model : the slim model, of the kind that was given (for the path of an ONNX file an ``onnx.ModelProto``).
+    plan : which components stay.
+    report : figures before and after, by the names that ``--json`` prints.
+    """
+
+    model: Any
+    plan: Plan
+    report: dict[str, Any]
+
+    @abstractmethod
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the slim model to a file that appears whole or not at all."""
+
+
+class FrontEnd(ABC):
+    """A model that has been opened and normalised.
+
+    Attributes
+    ----------
+    label : what messages call it.
+    program : the dense model, lifted.
+    """
+
+    label: str
+    program: Program
+
+    @abstractmethod
+    def calibration(self, calib: Any, options: Options) -> Batches | None:
+        """The calibration inputs; None where there are none and none are needed."""
+
+    @abstractmethod
+    def slimmed(self, plan: Plan) -> Program:
+        """A copy without what the plan drops."""
+
+    @abstractmethod
+    def verified(self, slim: Program, plan: Plan, batches: Sequence[Feeds], options: Options) -> Verification:
+        """Proof that the copy computes what the dense model does with the dropped components zeroed."""
+
+    @abstractmethod
+    def finish(self, slim: Program) -> Finished:
+        """The repaired copy as what was handed in, with its interface checked."""
+
+
+class Finished(ABC):
+    """A finished model beside the original.
+
+    Attributes
+    ----------
+    sizes : bytes before and after.
+    """
+
+    sizes: tuple[int, int]
+
+    @abstractmethod
+    def answers(self, batches: Sequence[Feeds], threads: int) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+        """What the original and the finished model make of some batches: their floating-point outputs."""
+
+    @abstractmethod
+    def latency(self, batches: Sequence[Feeds], options: Options) -> dict[str, Any]:
+        """Both timed side by side: ``latency_ms``, ``speedup``, ``interval`` and ``timing``."""
+
+    def accuracy(self, threads: int) -> dict[str, float] | None:
+        """Of a model whose labelled test set is at hand, before and after, in percent."""
+        return None
+
+    @abstractmethod
+    def hand_back(self, plan: Plan, report: dict[str, Any]) -> Optimized:
+        """What the caller gets."""

@@ -1,0 +1,144 @@
+"""ONNX in, ONNX out: files, protos, ``onnx_ir`` models and graphsurgeon graphs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from modhifi_graph import calibration, samples
+from modhifi_graph.dialects.onnx import Lifted, lift
+from modhifi_graph.dialects.program import Feeds, Program
+from modhifi_graph.errors import InputError
+from modhifi_graph.exporters import onnxruntime as backend
+from modhifi_graph.frontends.frontend import Batches, Finished, FrontEnd, Optimized
+from modhifi_graph.interface import specs_of
+from modhifi_graph.models import SAMPLE, Opened, Source, normalise, open_model, to_proto
+from modhifi_graph.options import Options
+from modhifi_graph.passes.slim import Slim
+from modhifi_graph.plan import Plan
+from modhifi_graph.timing import bench
+from modhifi_graph.verification import Verification, check_interface, check_validity, random_feeds, verify
+
+
+@dataclass(frozen=True)
+class OptimizedOnnx(Optimized):
+    """A slim ONNX model, given back as it was handed in."""
+
+    _proto: onnx.ModelProto = field(repr=False)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write an ONNX file that appears whole or not at all."""
+        backend.save(self._proto, path)
+
+
+class OnnxFrontEnd(FrontEnd):
+    """An ONNX model, opened and normalised; what was handed in is not modified."""
+
+    program: Lifted
+
+    def __init__(self, source: Source, options: Options) -> None:
+        if options.device not in (None, "cpu"):
+            raise InputError(f"device {options.device!r} is for modules; an ONNX model runs where its runtime does")
+        self.opened = open_model(source)
+        self.label = self.opened.label
+        dense = normalise(self.opened.model.clone(), self.label, fold_batchnorm=options.fold_batchnorm)
+        self.program = lift(dense)
+
+    def calibration(self, calib: Any, options: Options) -> Batches | None:
+        if calib is None and self.label.startswith(SAMPLE):
+            calib = samples.load(self.label).calib
+        if calib is None:
+            if not options.needs_data:
+                return None
+            raise InputError(
+                f"{self.label}: needs calibration inputs: give --calib (an .npz with arrays named by input, an .npy, or "
+                "a folder of images); only --criterion magnitude or random with --compensation none does without"
+            )
+        specs = specs_of(ir.to_proto(self.program.model))
+        data = calibration.load(calib, specs, samples=options.samples, seed=options.seed, preprocess=options.preprocess)
+        return Batches(list(data.batches(calibration.batch_size(self.program.graph))), data.samples)
+
+    def slimmed(self, plan: Plan) -> Lifted:
+        slim = self.program.model.clone()
+        Slim(plan)(slim)
+        return lift(slim)
+
+    def verified(self, slim: Program, plan: Plan, batches: Sequence[Feeds], options: Options) -> Verification:
+        assert isinstance(slim, Lifted)
+        feeds = [random_feeds(self.program.model, options.seed, threads=options.threads)]
+        feeds += [dict(batches[0])] if batches else []
+        return verify(self.program.model, slim.model, plan, feeds, threads=options.threads)
+
+    def finish(self, slim: Program) -> FinishedOnnx:
+        assert isinstance(slim, Lifted)
+        return FinishedOnnx(self.opened, slim.model)
+
+
+class FinishedOnnx(Finished):
+    """The finished model, declared as the original, and both as protos."""
+
+    def __init__(self, opened: Opened, slim: ir.Model) -> None:
+        self._opened = opened
+        self._model = opened.restored(slim)
+        self._before, self._after = to_proto(opened.model), to_proto(self._model)
+        written = open_model(self._after).model
+        check_interface(opened.model, written)
+        check_validity(opened.model, written)
+        self.sizes = self._before.ByteSize(), self._after.ByteSize()
+
+    def answers(self, batches: Sequence[Feeds], threads: int) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+        before, after = (backend.Engine.compile(m, threads=threads) for m in (self._before, self._after))
+        return [(_floats(before.run(feeds)), _floats(after.run(feeds))) for feeds in batches]
+
+    def latency(self, batches: Sequence[Feeds], options: Options) -> dict[str, Any]:
+        found = bench(
+            self._before,
+            self._after,
+            inputs=_cut(batches, options.batch),
+            seed=options.seed,
+            threads=options.threads,
+            batch=options.batch,
+            seconds=options.bench_seconds,
+        ).to_json()
+        return {
+            "latency_ms": {"before": found["a"], "after": found["b"]},
+            "speedup": found["speedup"],
+            "interval": found["interval"],
+            "timing": {"batch": options.batch, "threads": found["threads"], "provider": found["provider"]},
+        }
+
+    def accuracy(self, threads: int) -> dict[str, float] | None:
+        name = self._opened.label
+        if not name.startswith(SAMPLE):
+            return None
+        pair = {"before": self._before, "after": self._after}
+        return {when: sample_accuracy(name, proto, threads) for when, proto in pair.items()}
+
+    def hand_back(self, plan: Plan, report: dict[str, Any]) -> OptimizedOnnx:
+        plain = self._opened.kind in ("path", "proto")
+        return OptimizedOnnx(self._after if plain else self._opened.back(self._model), plan, report, self._after)
+
+
+def sample_accuracy(name: str, model: onnx.ModelProto, threads: int = 0) -> float:
+    """Top-1 accuracy of a model on the test images of a sample, in percent."""
+    engine = backend.Engine.compile(model, threads=threads)
+    return samples.accuracy(lambda x: engine.run({engine.inputs[0].name: x})[engine.outputs[0]], samples.load(name))
+
+
+def _floats(outputs: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: a for name, a in outputs.items() if isinstance(a, np.ndarray) and a.dtype.kind == "f"}
+
+
+def _cut(batches: Sequence[Feeds], batch: int) -> Feeds | None:
+    """The first samples of the first batch, where all its arrays hold that many; None for inputs that are made up."""
+    arrays = batches[0] if batches else {}
+    sizes = {len(array) if array.ndim else 0 for array in arrays.values()}
+    if len(sizes) != 1 or min(sizes) < max(1, batch):
+        return None
+    return {name: array[:batch] for name, array in arrays.items()}

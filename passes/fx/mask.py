@@ -1,0 +1,50 @@
+"""Zero the components that a plan drops where an exported module consumes them: what a slim one must equal."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import fx
+from torch.fx.passes.infra.pass_base import PassBase, PassResult
+
+from modhifi_graph.axes.coupling import couple
+from modhifi_graph.axes.groups import Contraction, find_groups
+from modhifi_graph.axes.layout import Layout, kept, leaves
+from modhifi_graph.dialects.aten import Lifted, assign, lift
+from modhifi_graph.plan import Plan
+
+
+class Mask(PassBase):
+    """Multiply every operand that holds dropped components by ones and zeros; no parameter changes."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+
+    def call(self, graph_module: fx.GraphModule) -> PassResult:
+        lifted = lift(graph_module)
+        groups = find_groups(couple(lifted.graph))
+        keep = self.plan.resolve(groups)
+        for number, contraction in enumerate(groups.contractions):
+            dropped = {factor: keep[factor] for factor in leaves(contraction.layout) if factor in keep}
+            if dropped:
+                _mask(lifted, contraction, dropped, f"_mask_{number}")
+        graph_module.recompile()
+        return PassResult(graph_module, modified=bool(keep))
+
+
+def _mask(lifted: Lifted, contraction: Contraction, keep: dict[Layout, np.ndarray], name: str) -> None:
+    """Zero an activation on its way into a contraction."""
+    value, node = contraction.op.inputs[contraction.slot], lifted.nodes[contraction.op]
+    assert value is not None
+    assert contraction.axis_layout.size is not None
+    source = lifted.values[value]
+    mask = np.zeros(contraction.axis_layout.size, np.float32)
+    mask[kept(contraction.axis_layout, keep)] = 1
+    shape = [-1 if i == contraction.axis else 1 for i in range(value.rank or 0)]
+    graph = lifted.module.graph
+    assign(lifted.module, name, torch.from_numpy(mask.reshape(shape)).to(source.meta["val"].dtype))
+    with graph.inserting_before(node):
+        masked = graph.call_function(torch.ops.aten.mul.Tensor, (source, graph.get_attr(name)))
+    masked.meta["val"] = source.meta["val"]
+    node.replace_input_with(source, masked)
+    lifted.values[value] = source

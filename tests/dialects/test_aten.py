@@ -1,0 +1,86 @@
+"""Lifting modules: what each operator becomes, the groups it gives, and that both dialects find the same."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+
+import onnx_ir as ir
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from modhifi_graph.axes.coupling import couple  # noqa: E402
+from modhifi_graph.axes.groups import Groups, find_groups  # noqa: E402
+from modhifi_graph.axes.movement import MOVEMENT  # noqa: E402
+from modhifi_graph.axes.rules import RULES  # noqa: E402
+from modhifi_graph.dialects import onnx as onnx_dialect  # noqa: E402
+from modhifi_graph.dialects.aten import functional, lift  # noqa: E402
+from modhifi_graph.dialects.aten_table import ATEN, BOUNDARIES  # noqa: E402
+from modhifi_graph.models import normalise  # noqa: E402
+
+from ..oracles import modules, zoo  # noqa: E402
+
+GROUPS = {
+    "residual": {"stem.weight": 8, "conv1.weight": 12, "conv2.weight/0": 4, "conv2.weight/2": 4, "point.weight": 10},
+    "attention": {"qkv.weight/0": 4, "qkv.weight/1": 3, "up.weight": 20},
+    "grouped": {"q.weight/0": 2, "q.weight/1": 2, "q.weight/2": 6, "kv.weight/2": 6, "gates.weight": 14},
+    "norms": {"second.weight": 8, "mix": 6},
+}
+KINDS = {
+    "attention": {"qkv.weight/0": "heads", "qkv.weight/1": "head dims", "up.weight": "hidden"},
+    "residual": dict.fromkeys(GROUPS["residual"], "channels"),
+}
+
+
+@functools.cache
+def exported(name: str) -> Groups:
+    module, args, kwargs = modules.build(name)
+    return find_groups(couple(lift(functional(torch.export.export(module, args, kwargs))).graph))
+
+
+@pytest.mark.parametrize("name", modules.MODULES)
+def test_the_groups_of_a_small_module(name: str) -> None:
+    assert {group.name: group.size for group in exported(name).groups} == GROUPS[name]
+    kinds = {group.name: group.kind for group in exported(name).groups}
+    assert KINDS.get(name, kinds) == kinds
+
+
+def core_operators() -> list[torch._ops.OpOverload]:
+    packets = (getattr(torch.ops.aten, name) for name in dir(torch.ops.aten))
+    overloads = [getattr(p, o) for p in packets if hasattr(p, "overloads") for o in p.overloads()]
+    return [op for op in overloads if torch.Tag.core in op.tags]
+
+
+def test_every_core_operator_has_a_rule_or_a_stated_boundary() -> None:
+    operators = core_operators()
+    assert len(operators) > 150
+    for op in operators:
+        name = op._schema.name.removeprefix("aten::")
+        assert name in ATEN or name in BOUNDARIES or torch.Tag.pointwise in op.tags, op
+    assert not ATEN.keys() & BOUNDARIES.keys()
+
+
+@pytest.mark.parametrize("name", modules.MODULES)
+def test_every_kind_is_one_that_the_axes_know(name: str) -> None:
+    graph = exported(name).coupling.graph
+    assert [op.kind for op in graph.ops if op.domain] == []
+    assert {op.kind for op in graph.ops} <= RULES.keys() | MOVEMENT.keys()
+
+
+def zoo_cases() -> list[object]:
+    quick = ("resnet18", "shufflenet_v2_x1_0", "llama", "bert")
+    return [pytest.param(name, marks=() if name in quick else pytest.mark.slow) for name in zoo.ZOO]
+
+
+@pytest.mark.parametrize("name", zoo_cases())
+def test_both_dialects_find_the_same_groups(name: str) -> None:
+    library = zoo.ZOO[name].library
+    if importlib.util.find_spec(library) is None:
+        pytest.skip(f"{name} needs {library}: pip install {library}")
+    zoo.import_torch()
+    inputs = tuple(torch.from_numpy(array) for array in zoo.samples(name).values())
+    here = find_groups(couple(lift(functional(torch.export.export(zoo.module(name), inputs))).graph))
+    model = normalise(ir.from_proto(zoo.export(name, "dynamo")), name)
+    there = find_groups(couple(onnx_dialect.lift(model).graph))
+    assert {(g.name, g.size, g.kind) for g in here.groups} == {(g.name, g.size, g.kind) for g in there.groups}

@@ -1,0 +1,213 @@
+"""Modules in, modules out: what comes back runs, trains, saves and exports, and is what the ONNX path makes of it."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import modhifi_graph  # noqa: E402
+from modhifi_graph import InputError, Keep, Macs, Params  # noqa: E402
+
+from ..oracles import modules  # noqa: E402
+
+
+def images(count: int = 64, seed: int = 1) -> torch.Tensor:
+    return torch.randn(count, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture(scope="module")
+def residual() -> torch.nn.Module:
+    return modules.build("residual")[0]
+
+
+@pytest.fixture(scope="module")
+def slim(residual):
+    return modhifi_graph.optimize(residual, images(4), calib=images(), budget=Macs(0.5), bench_seconds=0.05)
+
+
+class TestOptimize:
+    def test_the_report(self, slim) -> None:
+        report = slim.report
+        assert 0.35 < report["macs"]["after"] / report["macs"]["before"] <= 0.5
+        assert report["verify"]["max_abs_error"] < report["verify"]["tolerance"]
+        assert report["fidelity"] > 0.3
+        assert report["latency_ms"]["before"]["n"] >= 30
+        assert report["bytes"]["after"] < report["bytes"]["before"]
+
+    def test_what_was_handed_in_is_as_it_was(self, residual, slim) -> None:
+        fresh = modules.build("residual")[0]
+        for (name, mine), theirs in zip(residual.state_dict().items(), fresh.state_dict().values(), strict=True):
+            assert torch.equal(mine, theirs), name
+        assert not residual.training
+
+    def test_compensation_brings_it_nearer(self, residual, slim) -> None:
+        plain = modhifi_graph.optimize(
+            residual, images(4), calib=images(), plan=slim.plan, compensation="none", bench_seconds=0
+        )
+        x = images(seed=2)
+        with torch.no_grad():
+            dense = residual(x)
+            errors = [float((m(x) - dense).square().mean() / dense.var()) for m in (slim.module, plain.module)]
+        assert errors[0] < 0.6 * errors[1]
+
+    def test_parameters_have_their_names(self, residual, slim) -> None:
+        names = dict(slim.module.named_parameters()).keys()
+        kept = {name for name in dict(residual.named_parameters()) if "norm" not in name}
+        assert kept <= names
+        assert names - kept == {"stem.bias", "conv1.bias", "conv2.bias"}, "what folding a batch norm adds"
+
+    def test_it_trains(self, slim) -> None:
+        module = copy.deepcopy(slim.module)
+        optimizer = torch.optim.SGD(module.parameters(), lr=1e-2)
+        x, losses = images(16), []
+        for _ in range(5):
+            loss = module(x).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        assert losses[-1] < 0.9 * losses[0]
+
+    def test_it_saves_and_loads_and_can_be_optimised_again(self, slim, tmp_path: Path) -> None:
+        slim.save(tmp_path / "slim.pt2")
+        loaded = torch.export.load(tmp_path / "slim.pt2").module()
+        x = images(7)
+        with torch.no_grad():
+            torch.testing.assert_close(loaded(x), slim.module(x))
+        again = modhifi_graph.optimize(str(tmp_path / "slim.pt2"), calib=images(), params=0.8, bench_seconds=0)
+        assert again.report["params"]["after"] <= 0.8 * slim.report["params"]["after"]
+
+    def test_it_becomes_onnx(self, slim, tmp_path: Path) -> None:
+        onnxruntime = pytest.importorskip("onnxruntime")
+        slim.to_onnx(tmp_path / "slim.onnx")
+        session = onnxruntime.InferenceSession(tmp_path / "slim.onnx", providers=["CPUExecutionProvider"])
+        x = images(4)
+        (found,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+        with torch.no_grad():
+            np.testing.assert_allclose(found, slim.module(x).numpy(), atol=1e-5)
+
+    def test_budgets(self, residual) -> None:
+        for budget, figure in ((Params(0.6), "params"), (Keep(0.5), "components")):
+            report = modhifi_graph.optimize(
+                residual, images(4), calib=images(), budget=budget, compensation="none", bench_seconds=0
+            ).report
+            assert report[figure]["after"] <= budget.fraction * report[figure]["before"] + 1
+        with pytest.raises(InputError, match="exactly one"):
+            modhifi_graph.optimize(residual, images(4), budget=Macs(0.5), macs=0.5)
+
+
+class TestTheSameAsOnnx:
+    """The ONNX file of the same module: the same groups, plan and outputs."""
+
+    @pytest.fixture(scope="class")
+    def onnx_path(self, residual, tmp_path_factory) -> Path:
+        pytest.importorskip("onnxscript")
+        path = tmp_path_factory.mktemp("onnx") / "residual.onnx"
+        torch.onnx.export(
+            residual, (images(4),), path, dynamo=True, verbose=False, input_names=["x"],
+            dynamic_shapes=({0: torch.export.Dim.DYNAMIC},), external_data=False,
+        )  # fmt: skip
+        return path
+
+    def test_the_same_plan_and_nearly_the_same_weights(self, slim, onnx_path: Path) -> None:
+        onnxruntime = pytest.importorskip("onnxruntime")
+        other = modhifi_graph.optimize(str(onnx_path), {"x": images().numpy()}, macs=0.5, bench_seconds=0)
+        assert other.plan.groups == slim.plan.groups
+        session = onnxruntime.InferenceSession(other.model.SerializeToString(), providers=["CPUExecutionProvider"])
+        x = images(16, seed=3)
+        (found,) = session.run(None, {"x": x.numpy()})
+        with torch.no_grad():
+            expected = slim.module(x).numpy()
+        np.testing.assert_allclose(found, expected, atol=1e-3 * np.abs(expected).max())
+
+    def test_a_plan_travels_both_ways(self, slim, residual, onnx_path: Path) -> None:
+        there = modhifi_graph.optimize(str(onnx_path), plan=slim.plan, compensation="none", bench_seconds=0)
+        assert there.report["macs"] == slim.report["macs"]
+        back = modhifi_graph.optimize(residual, images(4), plan=there.plan, compensation="none", bench_seconds=0)
+        assert back.report["macs"] == slim.report["macs"]
+
+
+class TestCalls:
+    """Arguments, keyword arguments and dicts of outputs stay what they are."""
+
+    def test_keyword_arguments_and_a_dict_of_outputs(self) -> None:
+        module, _, kwargs = modules.build("grouped")
+        calib = [{"tokens": torch.randn(8, 5, 12), "scale": kwargs["scale"]} for _ in range(3)]
+        slim = modhifi_graph.optimize(module, kwargs, calib=calib, budget=Keep(0.6), bench_seconds=0)
+        with torch.no_grad():
+            answer = slim.module(**kwargs)
+            assert answer.keys() == {"out", "mean"}
+            assert answer["out"].shape == module(**kwargs)["out"].shape
+        assert slim.exported_program.module()(**kwargs)["out"].shape == answer["out"].shape
+
+    def test_a_loader_with_labels(self, residual) -> None:
+        data = torch.utils.data.TensorDataset(images(20), torch.zeros(20))
+        loader = torch.utils.data.DataLoader(data, batch_size=8)
+        slim = modhifi_graph.optimize(residual, images(4), calib=loader, budget=Macs(0.6), bench_seconds=0)
+        assert slim.plan.settings["samples"] == 20
+
+    def test_samples_and_seed(self, residual) -> None:
+        plans = [
+            modhifi_graph.optimize(
+                residual, images(4), calib=images(600), budget=Macs(0.6), samples=200, seed=seed,
+                compensation="none", bench_seconds=0,
+            ).plan
+            for seed in (0, 0)
+        ]  # fmt: skip
+        assert plans[0] == plans[1]
+        assert plans[0].settings["samples"] == 200
+
+    def test_a_fixed_batch(self, residual) -> None:
+        exported = torch.export.export(residual, (images(4),))
+        slim = modhifi_graph.optimize(exported, calib=images(30), budget=Macs(0.6), bench_seconds=0)
+        assert slim.plan.settings["samples"] == 28, "seven batches of four"
+
+
+class TestErrors:
+    def test_no_example(self, residual) -> None:
+        with pytest.raises(InputError, match="needs example inputs"):
+            modhifi_graph.optimize(residual, budget=Macs(0.5))
+
+    def test_what_cannot_be_exported(self) -> None:
+        class Branches(torch.nn.Module):
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                return x if x.sum() > 0 else -x
+
+        with pytest.raises(InputError, match=r"torch\.export cannot export it"):
+            modhifi_graph.optimize(Branches(), torch.ones(2, 3), budget=Macs(0.5))
+
+    def test_a_file_that_is_no_program(self, tmp_path: Path) -> None:
+        (tmp_path / "no.pt2").write_bytes(b"nothing")
+        with pytest.raises(InputError, match="is not an exported program"):
+            modhifi_graph.optimize(str(tmp_path / "no.pt2"), budget=Macs(0.5))
+
+    def test_empty_calibration(self, residual) -> None:
+        with pytest.raises(InputError, match="are empty"):
+            modhifi_graph.optimize(residual, images(4), calib=[], budget=Macs(0.5))
+
+    def test_devices(self, residual) -> None:
+        with pytest.raises(InputError, match="cannot be used here"):
+            modhifi_graph.optimize(residual, images(4), budget=Macs(0.5), device="nowhere")
+        with pytest.raises(InputError, match="is for modules"):
+            modhifi_graph.optimize("sample:digits-cnn", macs=0.5, device="cuda")
+
+
+def test_the_command_line_takes_exported_programs(residual, tmp_path: Path) -> None:
+    from modhifi_graph import cli
+
+    torch.export.save(torch.export.export(residual, (images(4),), dynamic_shapes=({0: torch.export.Dim.AUTO},)),
+                      tmp_path / "dense.pt2")  # fmt: skip
+    np.savez(tmp_path / "calib.npz", x=images().numpy())
+    arguments = ["optimize", str(tmp_path / "dense.pt2"), "--calib", str(tmp_path / "calib.npz"), "--macs", "0.5", "-o",
+                 str(tmp_path / "slim.pt2"), "--plan-out", str(tmp_path / "plan.json"), "--bench-seconds", "0.05"]  # fmt: skip
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(arguments)
+    assert stopped.value.code == 0
+    slim = torch.export.load(tmp_path / "slim.pt2").module()
+    assert slim(images(5)).shape == (5, 5)
+    assert modhifi_graph.Plan.load(tmp_path / "plan.json").settings["samples"] == 64

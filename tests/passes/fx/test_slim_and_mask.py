@@ -1,0 +1,176 @@
+"""Slim modules: equal to masked ones, to permuted ones, and trainable, exportable modules with the names they had."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from modhifi_graph.axes.coupling import couple  # noqa: E402
+from modhifi_graph.axes.groups import find_groups  # noqa: E402
+from modhifi_graph.axes.shrink import Shrink  # noqa: E402
+from modhifi_graph.dialects.aten import functional, lift  # noqa: E402
+from modhifi_graph.dialects.aten_lowering import Lowering  # noqa: E402
+from modhifi_graph.passes.fx.fold_batchnorm import FoldBatchNorm  # noqa: E402
+from modhifi_graph.passes.fx.mask import Mask  # noqa: E402
+from modhifi_graph.passes.fx.slim import Slim  # noqa: E402
+from modhifi_graph.plan import Plan, random_plan  # noqa: E402
+
+from ...oracles import modules, zoo  # noqa: E402
+
+TOLERANCE = 2e-6
+PLANS = ((0, 0.5), (1, 0.25), (2, 0.8))
+
+
+class Case:
+    """A module, exported and made functional, with the inputs it was exported with."""
+
+    def __init__(self, module, args, kwargs=None, dynamic=True) -> None:
+        self.args, self.kwargs = args, kwargs or {}
+        shapes = torch.utils._pytree.tree_map(lambda t: {0: torch.export.Dim.AUTO}, (args, self.kwargs))
+        given = shapes[1] or shapes[0]
+        exported = torch.export.export(module, args, self.kwargs, dynamic_shapes=given if dynamic else None)
+        self.module = functional(exported)
+        self.groups = find_groups(couple(lift(self.module).graph))
+        self.answers = self.run(module)
+
+    def run(self, module) -> list:
+        with torch.no_grad():
+            return torch.utils._pytree.tree_flatten(module(*self.args, **self.kwargs))[0]
+
+    def after(self, change) -> list:
+        result = copy.deepcopy(self.module)
+        change(result)
+        return self.run(result)
+
+    def distance(self, one: list, other: list) -> float:
+        pairs = zip(one, other, self.answers, strict=True)
+        return max(float((a - b).abs().max() / reference.abs().max()) for a, b, reference in pairs)
+
+    def slim_against_mask(self, seed: int, fraction: float) -> float:
+        plan = random_plan(self.groups, seed, fraction)
+        return self.distance(self.after(Slim(plan)), self.after(Mask(plan)))
+
+    def permuted_against_original(self, seed: int) -> float:
+        generator = np.random.default_rng(seed)
+        result = copy.deepcopy(self.module)
+        lifted = lift(result)
+        coupling = couple(lifted.graph)
+        orders = {group.factor: generator.permutation(group.size) for group in find_groups(coupling).groups}
+        Lowering(lifted, Shrink(coupling, orders)).run()
+        return self.distance(self.run(result), self.answers)
+
+
+@pytest.fixture(scope="module", params=modules.MODULES)
+def case(request) -> Case:
+    return Case(*modules.build(request.param))
+
+
+def test_the_functional_module_computes_the_same(case) -> None:
+    assert case.distance(case.run(case.module), case.answers) < 1e-6
+
+
+def test_slim_equals_mask(case) -> None:
+    for seed, fraction in PLANS:
+        assert case.slim_against_mask(seed, fraction) < TOLERANCE
+
+
+def test_removing_something_changes_the_outputs(case) -> None:
+    plan = random_plan(case.groups, 0, 0.5)
+    assert case.distance(case.after(Mask(plan)), case.answers) > 1e-3
+
+
+def test_order_does_not_matter(case) -> None:
+    for seed in range(3):
+        assert case.permuted_against_original(seed) < TOLERANCE
+
+
+def test_an_empty_plan_changes_nothing(case) -> None:
+    assert case.distance(case.after(Slim(Plan())), case.answers) < 1e-6
+
+
+def test_the_slim_module_has_the_names_it_had_and_fits_again(case) -> None:
+    """Lifting it again finds the same groups, with what was kept of them, and every noted shape is the real one."""
+    plan = random_plan(case.groups, 0, 0.5)
+    slim = copy.deepcopy(case.module)
+    Slim(plan)(slim)
+    left = sorted(len(entry.keep) for entry in plan.groups if len(entry.keep) > 1)
+    assert sorted(group.size for group in find_groups(couple(lift(slim).graph)).groups) == left
+    assert dict(slim.named_parameters()).keys() == dict(case.module.named_parameters()).keys()
+    assert sum(p.numel() for p in slim.parameters()) < sum(p.numel() for p in case.module.parameters())
+
+
+class Recorder(torch.fx.Interpreter):
+    """Checks every noted shape against the real one."""
+
+    def run_node(self, node):
+        result = super().run_node(node)
+        noted = node.meta.get("val")
+        if isinstance(noted, torch.Tensor) and isinstance(result, torch.Tensor):
+            for mine, theirs in zip(noted.shape, result.shape, strict=True):
+                assert not isinstance(mine, int) or mine == theirs, node
+        return result
+
+
+@pytest.mark.parametrize("name", modules.MODULES)
+def test_noted_shapes_are_the_real_ones(name: str) -> None:
+    case = Case(*modules.build(name))
+    slim = copy.deepcopy(case.module)
+    Slim(random_plan(case.groups, 3, 0.5))(slim)
+    flat = torch.utils._pytree.tree_flatten((case.args, case.kwargs))[0]
+    with torch.no_grad():
+        Recorder(slim).run(*flat, enable_io_processing=False)
+
+
+def test_other_batches_run_and_gradients_flow() -> None:
+    module, (x,), _ = modules.build("residual")
+    case = Case(module, (x,))
+    slim = copy.deepcopy(case.module)
+    Slim(random_plan(case.groups, 0, 0.5))(slim)
+    assert slim(torch.randn(7, 3, 8, 8)).shape == (7, 5)
+    slim(x).square().sum().backward()
+    gradients = {name: parameter.grad for name, parameter in slim.named_parameters()}
+    assert all(gradient is not None and gradient.abs().sum() > 0 for gradient in gradients.values())
+
+
+def test_a_scale_that_attention_infers_is_that_of_the_dense_head() -> None:
+    case = Case(*modules.build("attention"))
+    slim = copy.deepcopy(case.module)
+    Slim(random_plan(case.groups, 0, 0.5))(slim)
+    (call,) = (n for n in slim.graph.nodes if "scaled_dot_product" in str(n.target))
+    assert call.kwargs["scale"] == pytest.approx(3**-0.5)
+
+
+@pytest.mark.parametrize("name", ["residual"])
+def test_folding_batch_norms(name: str) -> None:
+    case = Case(*modules.build(name))
+    folded = copy.deepcopy(case.module)
+    assert FoldBatchNorm()(folded).modified
+    assert not any("batch_norm" in str(node.target) for node in folded.graph.nodes)
+    assert case.distance(case.run(folded), case.answers) < 1e-5
+    names = dict(folded.named_parameters()).keys()
+    assert {"stem.weight", "stem.bias", "conv1.bias", "conv2.bias"} <= names
+    assert not any("norm" in each for each in names)
+    again = find_groups(couple(lift(folded).graph))
+    assert [(g.name, g.size) for g in again.groups] == [(g.name, g.size) for g in case.groups.groups]
+
+
+def zoo_cases() -> list[object]:
+    quick = ("resnet18", "llama", "bert")
+    return [pytest.param(name, marks=() if name in quick else pytest.mark.slow) for name in zoo.ZOO]
+
+
+@pytest.mark.parametrize("name", zoo_cases())
+def test_the_zoo(name: str) -> None:
+    library = zoo.ZOO[name].library
+    if importlib.util.find_spec(library) is None:
+        pytest.skip(f"{name} needs {library}: pip install {library}")
+    zoo.import_torch()
+    case = Case(zoo.module(name), tuple(torch.from_numpy(a) for a in zoo.samples(name).values()), dynamic=False)
+    for seed, fraction in PLANS[:2]:
+        assert case.slim_against_mask(seed, fraction) < TOLERANCE
+    assert case.permuted_against_original(0) < 1e-5
