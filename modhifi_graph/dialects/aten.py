@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import operator
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -114,10 +116,26 @@ def functional(program: ExportedProgram) -> fx.GraphModule:
         if any(check in str(node.target) for check in CHECKS) and not node.users:
             module.graph.erase_node(node)
     module._forward_pre_hooks.clear()  # they check input shapes against those of the example
+    tidy(module)
+    return module
+
+
+def tidy(module: fx.GraphModule) -> None:
+    """Drop calls, parameters and buffers that nothing reads."""
     module.graph.eliminate_dead_code()
+    read = {str(node.target) for node in module.graph.nodes if node.op == "get_attr"}
+    for name in [name for name, _ in (*module.named_parameters(), *module.named_buffers()) if name not in read]:
+        owner, _, last = name.rpartition(".")
+        delattr(module.get_submodule(owner), last)
     module.delete_all_unused_submodules()
     module.recompile()
-    return module
+
+
+def copied(module: fx.GraphModule) -> fx.GraphModule:
+    """A copy with parameters of its own."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # PyTorch's own tree specs, when they are copied
+        return copy.deepcopy(module)
 
 
 def lift(module: fx.GraphModule) -> Lifted:
@@ -312,6 +330,8 @@ def _dim(dim: int | torch.SymInt) -> Dim:
     if isinstance(dim, int):
         return dim
     expression = dim.node.expr
+    if expression.is_number:
+        return int(expression)  # a symbol that export has found to be one number only
     return str(expression) if expression.is_symbol else None
 
 

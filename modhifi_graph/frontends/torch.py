@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,7 +18,7 @@ from torch.utils import _pytree as pytree
 
 from modhifi_graph.calibration import batch_size
 from modhifi_graph.calibration import load as load_calibration
-from modhifi_graph.dialects.aten import Lifted, functional, lift
+from modhifi_graph.dialects.aten import Lifted, copied, functional, lift
 from modhifi_graph.dialects.program import Feeds, Program
 from modhifi_graph.errors import InputError, VerificationError
 from modhifi_graph.files import atomic_write
@@ -130,11 +129,13 @@ class TorchFrontEnd(FrontEnd):
             if not example.flat():
                 raise InputError(f"{self.label}: needs example inputs: a tensor, a tuple of arguments, or a dict")
             training, self.original = module.training, module
-            module.eval()
+            with suppress(NotImplementedError):  # what export has made is in the mode that it was exported in
+                module.eval()
             try:
                 exported = _exported(module, example, dynamic_shapes, self.label)
             finally:
-                module.train(training)
+                with suppress(NotImplementedError):
+                    module.train(training)
         self.example = example
         dense = functional(exported)
         if options.fold_batchnorm:
@@ -174,13 +175,13 @@ class TorchFrontEnd(FrontEnd):
         return shape[0] if shape and isinstance(shape[0], int) else None
 
     def slimmed(self, plan: Plan) -> Lifted:
-        slim = copy.deepcopy(self.program.module)
+        slim = copied(self.program.module)
         Slim(plan)(slim)
         return lift(slim)
 
     def verified(self, slim: Program, plan: Plan, batches: Sequence[Feeds], options: Options) -> Verification:
         assert isinstance(slim, Lifted)
-        masked = copy.deepcopy(self.program.module)
+        masked = copied(self.program.module)
         Mask(plan)(masked)
         device = _device_of(masked)
         names = [node.name for node in masked.graph.nodes if node.op == "placeholder"]
@@ -281,7 +282,7 @@ def _open_axes(module: fx.GraphModule) -> Any:
     """The dynamic shapes that an exported module has, as export takes them."""
     values = [node.meta.get("val") for node in module.graph.nodes if node.op == "placeholder"]
     flat = [
-        {axis: Dim.AUTO for axis, dim in enumerate(v.shape) if not isinstance(dim, int)} or None
+        {axis: Dim.AUTO for axis, dim in enumerate(v.shape) if not str(dim).isdigit()} or None
         if isinstance(v, torch.Tensor)
         else None
         for v in values

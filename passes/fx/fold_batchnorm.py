@@ -11,7 +11,7 @@ import torch
 from torch import fx
 from torch.fx.passes.infra.pass_base import PassBase, PassResult
 
-from modhifi_graph.dialects.aten import Lifted, assign, attribute, lift, readers, set_argument
+from modhifi_graph.dialects.aten import Lifted, assign, attribute, lift, readers, set_argument, tidy
 from modhifi_graph.graph import Op, Value
 
 FOLDED = ("Conv", "Gemm")
@@ -30,9 +30,7 @@ class FoldBatchNorm(PassBase):
             if op.kind == "BatchNormalization" and layer is not None and _fits(lifted, op, layer):
                 _fold(lifted, op, layer)
                 count += 1
-        graph_module.graph.eliminate_dead_code()
-        graph_module.delete_all_unused_submodules()
-        graph_module.recompile()
+        tidy(graph_module)
         return PassResult(graph_module, modified=count > 0)
 
 
