@@ -241,14 +241,26 @@ class FinishedModule(Finished):
         return OptimizedModule(self._slim, plan, report, self._front.example, self._front.shapes)
 
 
+FORCE, FORCE_NOT = "TORCH_FORCE_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
+
+
 def load(path: str | os.PathLike[str]) -> ExportedProgram:
-    """Read a ``.pt2`` file that ``torch.export.save`` wrote; InputError where it is something else."""
+    """Read a ``.pt2`` file that ``torch.export.save`` wrote; InputError where it is something else, or would run code.
+
+    PyTorch's reader unpickles some payloads without restrictions, unless the environment forbids it; here it does.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"{path}: there is no such file; give a .pt2 file that torch.export.save wrote")
+    before = {name: os.environ.pop(name, None) for name in (FORCE, FORCE_NOT)}
+    os.environ[FORCE] = "1"
     try:
         return torch.export.load(Path(path))
-    except Exception as error:  # whatever a damaged archive makes the reader do
-        raise InputError(
-            f"{path}: is not an exported program: {str(error).splitlines()[0] if str(error) else error!r}"
-        ) from error
+    except Exception as error:  # whatever a damaged or hostile archive makes the reader do
+        first = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        raise InputError(f"{path}: is not an exported program that can be read safely: {first}") from error
+    finally:
+        del os.environ[FORCE]
+        os.environ.update({name: value for name, value in before.items() if value is not None})
 
 
 def _exported(module: torch.nn.Module, example: Example, shapes: Any, label: str) -> ExportedProgram:

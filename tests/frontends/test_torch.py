@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import os
 from pathlib import Path
 
 import numpy as np
@@ -185,6 +187,32 @@ class TestErrors:
         (tmp_path / "no.pt2").write_bytes(b"nothing")
         with pytest.raises(InputError, match="is not an exported program"):
             modhifi_graph.optimize(str(tmp_path / "no.pt2"), budget=Macs(0.5))
+        with pytest.raises(InputError, match="there is no such file"):
+            modhifi_graph.optimize(str(tmp_path / "missing.pt2"), budget=Macs(0.5))
+
+    def test_a_file_with_code_in_it_runs_none(self, residual, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A weight that is pickled as a call: PyTorch's reader alone would make the call."""
+        from torch.export.pt2_archive import _package
+
+        struck = tmp_path / "struck"
+
+        class Strike:
+            def __reduce__(self):
+                return Path.touch, (struck,)
+
+        save = torch.save
+        with monkeypatch.context() as patched:
+            patched.setattr(_package, "_should_use_pickle", lambda tensor: True)
+            patched.setattr(torch, "save", lambda thing, *rest, **more: save(Strike(), *rest, **more))
+            torch.export.save(torch.export.export(residual, (images(4),)), tmp_path / "evil.pt2")
+        monkeypatch.delenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD", raising=False)
+        with pytest.raises(InputError, match="read safely"):
+            modhifi_graph.optimize(str(tmp_path / "evil.pt2"), calib=images(8), budget=Macs(0.5))
+        assert not struck.exists()
+        assert "TORCH_FORCE_WEIGHTS_ONLY_LOAD" not in os.environ
+        with contextlib.suppress(Exception):
+            torch.export.load(tmp_path / "evil.pt2")
+        assert struck.exists(), "the file is as dangerous as it was meant to be"
 
     def test_empty_calibration(self, residual) -> None:
         with pytest.raises(InputError, match="are empty"):
