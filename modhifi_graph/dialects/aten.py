@@ -56,7 +56,7 @@ class Lifted(Program):
             old = attribute(self.module, value.name)
             made = torch.from_numpy(np.ascontiguousarray(array)).to(old.device, old.dtype)
             if len(readers(self.module, value.name)) == 1:
-                assign(self.module, value.name, _like(old, made))
+                assign(self.module, value.name, like(old, made))
                 return
             name, source = f"{value.name}_{node.name}", self._argument(node, value.name)
         else:
@@ -65,7 +65,7 @@ class Lifted(Program):
             old = attribute(self.module, weight.name)
             made = torch.from_numpy(np.ascontiguousarray(array)).to(old.device, old.dtype)
             name, source = f"{weight.name.removesuffix('weight')}bias", None
-        assign(self.module, name, _like(old, made))
+        assign(self.module, name, like(old, made))
         with self.module.graph.inserting_before(node):
             fresh = self.module.graph.get_attr(name)
         fresh.meta["val"] = made
@@ -287,17 +287,28 @@ def assign(module: torch.nn.Module, name: str, tensor: torch.Tensor) -> None:
             node.meta["val"] = tensor
 
 
+def parameters_of(node: fx.Node) -> list[str]:
+    """The names of what a call takes, in the order of its schema."""
+    return [argument.name for argument in node.target._schema.arguments]  # type: ignore[union-attr]
+
+
+def argument(node: fx.Node, name: str) -> Any:
+    """What a call is given under a name of its schema; None where it leaves that to the default."""
+    position = parameters_of(node).index(name)
+    return node.args[position] if position < len(node.args) else node.kwargs.get(name)
+
+
 def set_argument(node: fx.Node, name: str, argument: Any) -> None:
     """Give a call another argument, by its name in the schema."""
-    names = [a.name for a in node.target._schema.arguments]  # type: ignore[union-attr]
-    position = names.index(name)
+    position = parameters_of(node).index(name)
     if position < len(node.args):
         node.update_arg(position, argument)
     else:
         node.update_kwarg(name, argument)
 
 
-def _like(old: torch.Tensor, made: torch.Tensor) -> torch.Tensor:
+def like(old: torch.Tensor, made: torch.Tensor) -> torch.Tensor:
+    """A parameter where ``old`` is one, with its gradient setting."""
     return torch.nn.Parameter(made, requires_grad=old.requires_grad) if isinstance(old, torch.nn.Parameter) else made
 
 

@@ -13,7 +13,7 @@ from torch import fx
 
 from modhifi_graph.axes.layout import Layout, leaves
 from modhifi_graph.axes.shrink import Shrink
-from modhifi_graph.dialects.aten import Lifted, assign, attribute, set_argument
+from modhifi_graph.dialects.aten import Lifted, argument, assign, attribute, like, parameters_of, set_argument
 from modhifi_graph.graph import Op
 
 INFERRED = -1
@@ -33,9 +33,8 @@ class Lowering:
         for op in self.lifted.graph.ops:
             node = self.lifted.nodes[op]
             for count in self.shrink.attributes(op).values():
-                set_argument(
-                    node, next(name for name in ("groups", "num_groups", "group") if self.has(node, name)), count
-                )
+                taken = parameters_of(node)
+                set_argument(node, next(name for name in ("groups", "num_groups", "group") if name in taken), count)
             if op.kind in REWRITES and not op.domain:
                 REWRITES[op.kind](self, op, node)
         self._update_shapes()
@@ -75,14 +74,6 @@ class Lowering:
         if (length := self.shrink.after(axis)) is not None:
             return axis.size or 1, length
         return math.prod(f.size or 1 for f in known), math.prod(self.shrink.after(f) or 1 for f in known)
-
-    def argument(self, node: fx.Node, name: str) -> Any:
-        names = [a.name for a in node.target._schema.arguments]  # type: ignore[union-attr]
-        position = names.index(name)
-        return node.args[position] if position < len(node.args) else node.kwargs.get(name)
-
-    def has(self, node: fx.Node, name: str) -> bool:
-        return any(a.name == name for a in node.target._schema.arguments)  # type: ignore[union-attr]
 
     def _slice(self) -> None:
         """Slice parameters and buffers; where two calls want different slices of one, each gets its own."""
@@ -130,7 +121,7 @@ class Lowering:
 
     def sizes(self, node: fx.Node, name: str, axes: Sequence[Layout]) -> None:
         """Rewrite a target shape. An entry computed at run time is scaled by what is known in it."""
-        old = list(self.argument(node, name))
+        old = list(argument(node, name))
         new: list[Any] = []
         for entry, axis in zip(old, axes, strict=True):
             if entry == INFERRED or not self.shrink.changed(axis):
@@ -155,27 +146,25 @@ def sliced(tensor: torch.Tensor, positions: Sequence[torch.Tensor]) -> torch.Ten
     found = tensor.detach()
     for axis, kept in enumerate(positions):
         found = found.index_select(axis, kept.to(found.device))
-    if isinstance(tensor, torch.nn.Parameter):
-        return torch.nn.Parameter(found, requires_grad=tensor.requires_grad)
-    return found
+    return like(tensor, found)
 
 
 def _reshape(lowering: Lowering, op: Op, node: fx.Node) -> None:
     results = lowering.shrink.results(op)
     if not results:
         return
-    name = next((n for n in ("size", "shape") if lowering.has(node, n)), None)
+    name = next((n for n in ("size", "shape") if n in parameters_of(node)), None)
     if name is not None:
         lowering.sizes(node, name, results)
-    elif lowering.has(node, "sizes"):  # unflatten says what one axis becomes
-        sizes = list(lowering.argument(node, "sizes"))
-        where = lowering.argument(node, "dim") % (len(results) - len(sizes) + 1)
+    elif "sizes" in parameters_of(node):  # unflatten says what one axis becomes
+        sizes = list(argument(node, "sizes"))
+        where = argument(node, "dim") % (len(results) - len(sizes) + 1)
         lowering.sizes(node, "sizes", results[where : where + len(sizes)])
 
 
 def _expand(lowering: Lowering, op: Op, node: fx.Node) -> None:
     results = lowering.shrink.results(op)
-    if results and lowering.has(node, "size"):
+    if results and "size" in parameters_of(node):
         lowering.sizes(node, "size", results)
 
 
@@ -210,8 +199,8 @@ def _gather(lowering: Lowering, op: Op, node: fx.Node) -> None:
 def _pad(lowering: Lowering, op: Op, node: fx.Node) -> None:
     amounts = lowering.shrink.pads(op)
     if amounts is not None:
-        name = "pad" if lowering.has(node, "pad") else "padding"
-        count = len(list(lowering.argument(node, name))) // 2
+        name = "pad" if "pad" in parameters_of(node) else "padding"
+        count = len(list(argument(node, name))) // 2
         set_argument(node, name, [n for before_after in amounts[::-1][:count] for n in before_after])
 
 
@@ -219,7 +208,7 @@ def _attention(lowering: Lowering, op: Op, node: fx.Node) -> None:
     """The default scale is that of the dense head dimension, whatever is left of it."""
     query = lowering.shrink.coupling.operand(op, 0)
     assert query is not None
-    if lowering.shrink.changed(query[-1]) and lowering.argument(node, "scale") is None:
+    if lowering.shrink.changed(query[-1]) and argument(node, "scale") is None:
         set_argument(node, "scale", 1 / math.sqrt(query[-1].size or 1))
 
 

@@ -97,7 +97,7 @@ def name_of(node: fx.Node) -> str:
 def results(lifted: Lifted, batches: Sequence[Feeds], names: Sequence[str]) -> Iterator[dict[str, torch.Tensor]]:
     """The named values of every batch in turn."""
     wanted = set(names)
+    stepper = AtenStepper(lifted, [])
     for batch in batches:
-        stepper = AtenStepper(lifted, [batch], names)
         found = {**batch, **stepper._run(stepper._nodes, batch, wanted.__contains__)}
         yield {name: found[name] for name in names}

@@ -256,11 +256,15 @@ def load(path: str | os.PathLike[str]) -> ExportedProgram:
     try:
         return torch.export.load(Path(path))
     except Exception as error:  # whatever a damaged or hostile archive makes the reader do
-        first = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-        raise InputError(f"{path}: is not an exported program that can be read safely: {first}") from error
+        raise InputError(f"{path}: is not an exported program that can be read safely: {_first_line(error)}") from error
     finally:
         del os.environ[FORCE]
         os.environ.update({name: value for name, value in before.items() if value is not None})
+
+
+def _first_line(error: BaseException) -> str:
+    """What PyTorch says first; its messages run to pages."""
+    return next(iter(str(error).strip().splitlines()), repr(error))
 
 
 def _exported(module: torch.nn.Module, example: Example, shapes: Any, label: str) -> ExportedProgram:
@@ -271,8 +275,7 @@ def _exported(module: torch.nn.Module, example: Example, shapes: Any, label: str
     try:
         return _export(module, example, shapes)
     except Exception as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-        raise InputError(f"{label}: torch.export cannot export it with these inputs: {first}") from error
+        raise InputError(f"{label}: torch.export cannot export it with these inputs: {_first_line(error)}") from error
 
 
 def _export(module: torch.nn.Module, example: Example, shapes: Any) -> ExportedProgram:
@@ -361,7 +364,7 @@ def _device(name: str | None) -> torch.device | None:
         if device is not None:
             torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device {name!r} cannot be used here: {str(error).splitlines()[0]}") from error
+        raise InputError(f"device {name!r} cannot be used here: {_first_line(error)}") from error
     return device
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import fx
 from torch.fx.passes.infra.pass_base import PassBase, PassResult
 
-from modhifi_graph.dialects.aten import Lifted, assign, attribute, lift, readers, set_argument, tidy
+from modhifi_graph.dialects.aten import Lifted, argument, attribute, lift, readers, tidy
 from modhifi_graph.graph import Op, Value
 
 FOLDED = ("Conv", "Gemm")
@@ -52,24 +52,14 @@ def _fits(lifted: Lifted, norm: Op, layer: Op) -> bool:
 def _fold(lifted: Lifted, norm: Op, layer: Op) -> None:
     module, node, after = lifted.module, lifted.nodes[layer], lifted.nodes[norm]
     gain, shift, mean, variance = (_tensor(module, value) for value in norm.inputs[1:5])
-    weight, bias = layer.inputs[1], layer.input(2)
+    weight, bias = _tensor(module, layer.inputs[1]), _tensor(module, layer.input(2))
     assert weight is not None
     assert mean is not None
     assert variance is not None
-    old = attribute(module, weight.name)
-    scale = (1 if gain is None else gain) / torch.sqrt(variance + _epsilon(after))
-    before = _tensor(module, bias)
-    moved = ((0 if before is None else before) - mean) * scale + (0 if shift is None else shift)
-    trains = isinstance(old, torch.nn.Parameter) and old.requires_grad
-    scaled = old.detach().double() * scale.reshape(-1, *[1] * (old.ndim - 1))
-    assign(module, weight.name, torch.nn.Parameter(scaled.to(old.dtype), trains))
-    name = bias.name if bias is not None else f"{weight.name.removesuffix('weight')}bias"
-    assign(module, name, torch.nn.Parameter(moved.to(old.dtype), trains))
-    if bias is None:
-        with module.graph.inserting_before(node):
-            fresh = module.graph.get_attr(name)
-        fresh.meta["val"] = attribute(module, name)
-        set_argument(node, "bias", fresh)
+    scale = (1 if gain is None else gain) / torch.sqrt(variance + float(argument(after, "eps")))
+    moved = ((0 if bias is None else bias) - mean) * scale + (0 if shift is None else shift)
+    lifted.assign(layer, 1, (weight * scale.reshape(-1, *[1] * (weight.ndim - 1))).cpu().numpy())
+    lifted.assign(layer, 2, moved.cpu().numpy())
     results = [user for user in after.users if user.target is operator.getitem] or [after]
     for result in results:
         result.replace_all_uses_with(node)
@@ -77,9 +67,3 @@ def _fold(lifted: Lifted, norm: Op, layer: Op) -> None:
 
 def _tensor(module: torch.nn.Module, value: Value | None) -> torch.Tensor | None:
     return None if value is None else attribute(module, value.name).detach().double()
-
-
-def _epsilon(node: fx.Node) -> float:
-    names = [a.name for a in node.target._schema.arguments]  # type: ignore[union-attr]
-    position = names.index("eps")
-    return float(node.args[position] if position < len(node.args) else node.kwargs["eps"])  # type: ignore[arg-type]
