@@ -14,10 +14,16 @@ from modhifi_graph.fidelity.moments import Moments
 
 Progress = Callable[[int, int], None]
 
-ROWS_PER_INPUT = 96
-FEWEST_ROWS = 65536
-"""Rows observed for a consumer with p inputs: max(FEWEST_ROWS, ROWS_PER_INPUT * p), spread over all samples. A quarter of
-them costs a quarter of a point on ResNet-56 at half the multiply-accumulates, and doubles the spread over seeds."""
+ROWS = 65536
+FEWEST_ROWS_PER_INPUT, MOST_ROWS_PER_INPUT = 16, 1024
+"""A consumer with p inputs is observed on ROWS rows, spread over all samples, within these limits times p. A quarter of them
+costs a quarter of a point on ResNet-56 at half the multiply-accumulates, and doubles the spread over seeds. Few inputs need
+fewer rows (a depthwise convolution has nine, for every channel), and many make each row expensive."""
+
+
+def rows_wanted(inputs: int) -> int:
+    """How many rows the statistics of a consumer with so many inputs are taken from."""
+    return min(MOST_ROWS_PER_INPUT * inputs, max(ROWS, FEWEST_ROWS_PER_INPUT * inputs))
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +86,7 @@ def sample_rows(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Rows (x, picks) of one of ``batches`` equal batches, at random positions where there are more than are needed."""
     positions, rows_each = consumer.positions(y.shape)
-    enough = max(FEWEST_ROWS, ROWS_PER_INPUT * consumer.inputs) // batches + 1
+    enough = rows_wanted(consumer.inputs) // batches + 1
     count = min(positions, max(1, -(-enough // rows_each)))
     chosen = np.arange(positions) if count == positions else np.sort(random.choice(positions, count, replace=False))
     picks = torch.from_numpy(chosen).to(x.device)

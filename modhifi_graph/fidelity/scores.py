@@ -62,9 +62,7 @@ def rank(
     """
     if criterion == "obs":
         eliminators = [
-            Eliminator.of(
-                weight_of(c, m.mean), m.covariance, component_inputs(c, group).to(m.mean.device), scale, RIDGE
-            )
+            Eliminator(weight_of(c, m.mean), m.covariance, component_inputs(c, group).to(m.mean.device), scale, RIDGE)
             for c, m, scale in zip(consumers, moments, scales, strict=True)
         ]
         order, paid, snapshots = removal_order(eliminators, group.size, stops)

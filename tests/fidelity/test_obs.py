@@ -29,7 +29,7 @@ class Problem:
 
     def eliminator(self, ridge: float = RIDGE) -> Eliminator:
         weight, covariance, blocks = map(torch.from_numpy, (self.weight, self.covariance, self.blocks))
-        return Eliminator.of(weight, covariance, blocks, self.scale, ridge)
+        return Eliminator(weight, covariance, blocks, self.scale, ridge)
 
     def damped(self, part: int, ridge: float) -> np.ndarray:
         covariance = self.covariance[part]

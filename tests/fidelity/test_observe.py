@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from modhifi_graph.fidelity import observe as module
-from modhifi_graph.fidelity.observe import RunningVariance, observe, sample_rows
+from modhifi_graph.fidelity.observe import RunningVariance, observe, rows_wanted, sample_rows
 
 from .layers import Net
 
@@ -38,13 +38,14 @@ def test_energies_are_variances_summed_over_channels() -> None:
 
 
 def test_many_positions_are_sampled_by_seed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "ROWS_PER_INPUT", 0)
+    monkeypatch.setattr(module, "FEWEST_ROWS_PER_INPUT", 0)
+    monkeypatch.setattr(module, "MOST_ROWS_PER_INPUT", 10**6)
     net = Net.named("conv_chain", samples=16)
     consumer = net.consumers["w1"]
     x, y = net.values["r0"][:4], net.values["c1"][:4]  # 16 positions for each of 4 samples
 
     def rows(seed: int, wanted: int) -> tuple[np.ndarray, np.ndarray]:
-        monkeypatch.setattr(module, "FEWEST_ROWS", wanted)
+        monkeypatch.setattr(module, "ROWS", wanted)
         picked, picks = sample_rows(consumer, torch.from_numpy(x), torch.from_numpy(y), 4, np.random.default_rng(seed))
         return picked.numpy(), picks.numpy()
 
@@ -56,6 +57,10 @@ def test_many_positions_are_sampled_by_seed(monkeypatch: pytest.MonkeyPatch) -> 
     np.testing.assert_array_equal(few[0].reshape(4, 7, 72), every[0].reshape(4, 16, 72)[:, picks])
     np.testing.assert_array_equal(rows(0, 100)[1], picks)
     assert not np.array_equal(rows(1, 100)[1], picks)
+
+
+def test_rows_follow_the_inputs_within_limits() -> None:
+    assert [rows_wanted(p) for p in (9, 64, 576, 4096, 4608)] == [9216, 65536, 65536, 65536, 73728]
 
 
 def test_scalars_do_not_count_as_samples() -> None:

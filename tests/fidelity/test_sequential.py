@@ -308,8 +308,8 @@ def test_an_empty_plan_changes_nothing() -> None:
 
 def test_the_seed_chooses_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """With more positions than rows are wanted, another seed fits other rows; the same seed the same."""
-    monkeypatch.setattr(observe, "ROWS_PER_INPUT", 20)
-    monkeypatch.setattr(observe, "FEWEST_ROWS", 1000)
+    monkeypatch.setattr(observe, "ROWS", 1000)
+    monkeypatch.setattr(observe, "FEWEST_ROWS_PER_INPUT", 20)
     model, keep = net("convolutions"), NETS["convolutions"][1]
     weights = [parameter(model.compensated(keep, "sequential", seed=seed), "Conv", 1, 1) for seed in (0, 0, 1)]
     np.testing.assert_array_equal(weights[0], weights[1])
