@@ -11,6 +11,9 @@ from modhifi_graph.axes.layout import Layout, leaves, nested_twice
 from modhifi_graph.axes.notation import Run
 from modhifi_graph.graph import Op, Value
 
+LOOKUPS = ("Gather", "GatherND")
+"""Ops that look positions of a table up."""
+
 
 @dataclass(frozen=True, eq=False)
 class Use:
@@ -112,7 +115,7 @@ def find_groups(coupling: Coupling) -> Groups:
             continue
         assert factor.size is not None
         ops = {use.op for use in uses} | {contraction.op for contraction in consumed[factor]}
-        kind = kinds.get(factor) or ("hidden" if all(op.kind in ("MatMul", "Gemm") for op in ops) else "channels")
+        kind = kinds.get(factor) or ("hidden" if all(_multiplies(op) for op in ops) else "channels")
         groups.append(Group(names[factor], factor, factor.size, kind, tuple(uses), tuple(consumed[factor])))
     return Groups(coupling, tuple(groups), tuple(pinned), tuple(contractions), reasons)
 
@@ -213,7 +216,7 @@ def _names(produced: dict[Layout, list[Use]]) -> dict[Layout, str]:
     names: dict[Layout, str] = {}
     taken: set[str] = set()
     for factor, uses in produced.items():
-        use = next((use for use in uses if use.op.kind != "Gather"), uses[0])
+        use = next((use for use in uses if use.op.kind not in LOOKUPS), uses[0])
         siblings = list(dict.fromkeys(leaves(use.layout)))
         name = use.value.name if len(siblings) == 1 else f"{use.value.name}/{siblings.index(factor)}"
         base, count = name, 2
@@ -224,11 +227,23 @@ def _names(produced: dict[Layout, list[Use]]) -> dict[Layout, str]:
     return names
 
 
+def _picks_matrices(op: Op) -> bool:
+    """Whether an op looks up weights, as a mixture of experts does: what it gives is no activation."""
+    table = op.input(0)
+    return op.kind in LOOKUPS and table is not None and table.is_constant and (table.rank or 0) > 2
+
+
+def _multiplies(op: Op) -> bool:
+    return op.kind in ("MatMul", "Gemm", "GroupedMatMul") or _picks_matrices(op)
+
+
 def _attention(coupling: Coupling) -> dict[Layout, str]:
     """What people call the factors on which two activations meet: those that both have and keep are heads."""
     kinds: dict[Layout, str] = {}
+    weights = {value for op in coupling.graph.ops for value in op.inputs if value is not None and value.is_constant}
+    weights |= {value for op in coupling.graph.ops if _picks_matrices(op) for value in op.outputs}
     for op, binding in coupling.bindings.items():
-        meet = op.kind in ("MatMul", "Einsum") and not any(value is None or value.is_constant for value in op.inputs)
+        meet = op.kind in ("MatMul", "Einsum") and not any(value is None or value in weights for value in op.inputs)
         if not meet and op.kind != "ScaledDotProductAttention":
             continue
         everywhere = frozenset.intersection(*map(binding.spec.names, (*binding.spec.inputs, *binding.spec.outputs)))

@@ -12,6 +12,7 @@ from modhifi_graph.graph import Op
 NORMALISED = "normalised together"
 REDUCED = "reduced over"
 ORDERED = "its positions are in order"
+PICKED = "picked by number"
 
 
 class Unknown(Exception):
@@ -143,6 +144,26 @@ def top_fixed(op: Op) -> Mapping[str, str]:
     return {**along("axis", -1, "sorted along")(op), "top": "sorted along"}
 
 
+def looked_up(op: Op) -> str:
+    """GatherND: after the batch axes, the last axis of the indices holds a position on each of the axes that go."""
+    names, batch = letters(rank(op)), int(op.attributes.get("batch_dims", 0))
+    rows = " ".join([*names[:batch], "*rows"])
+    return f"{' '.join(names)}, {rows} coordinates -> {rows} {' '.join(names[batch + _coordinates(op) :])}".rstrip()
+
+
+def looked_up_fixed(op: Op) -> Mapping[str, str]:
+    names, batch = letters(rank(op)), int(op.attributes.get("batch_dims", 0))
+    return {**dict.fromkeys(names[batch : batch + _coordinates(op)], PICKED), "coordinates": PICKED}
+
+
+def _coordinates(op: Op) -> int:
+    indices = op.input(1)
+    count = indices.shape[-1] if indices is not None and indices.shape else None
+    if not isinstance(count, int):
+        raise Unknown("how many coordinates its indices have is not known")
+    return count
+
+
 def accumulated_axis(op: Op) -> Mapping[str, str]:
     n, axis = rank(op), constant(op, "axis", 1)
     return {} if axis is None else {letters(n)[int(axis.item()) % n]: "accumulated along"}
@@ -195,6 +216,11 @@ def gemm(op: Op) -> str:
     shape = bias.shape or ()
     terms = ["1" if dim == 1 else name for dim, name in zip(shape, "mn"[2 - len(shape) :], strict=True)]
     return f"{a}, {b}, {' '.join(terms)} -> {m} n"
+
+
+def grouped_product(op: Op) -> str:
+    """Rows, each times one of several matrices; the last input says where the rows of one matrix end."""
+    return f"s i, {'e o i' if op.attributes.get('transB') else 'e i o'}, - -> s o"
 
 
 def attention(op: Op) -> str:

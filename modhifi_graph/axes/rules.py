@@ -81,6 +81,7 @@ RULES: Mapping[str, Rule] = {
     "Gemm": Rule(lines.gemm),
     "MatMul": Rule(lines.matmul),
     "Einsum": Rule(lines.einsum, lines.einsum_fixed),
+    "GroupedMatMul": Rule(lines.grouped_product, {"s": "sorted by its matrix", "e": lines.PICKED}),
     "ScaledDotProductAttention": Rule(lines.attention, {"l": NORMALISED, "s": NORMALISED}),
     "LSTM": Rule(lines.recurrent(gates=4, peepholes=3), _RECURRENT),
     "GRU": Rule(lines.recurrent(gates=3), _RECURRENT),
@@ -106,6 +107,7 @@ RULES: Mapping[str, Rule] = {
     "RoiAlign": Rule("n c *s, r p, r -> r c *t", {**_SAMPLES, "n": "picked by number"}),
     **dict.fromkeys(REDUCTIONS, _REDUCTION),
     **dict.fromkeys(["ArgMax", "ArgMin"], Rule(lines.best, along("axis", 0, REDUCED))),
+    "GatherND": Rule(lines.looked_up, lines.looked_up_fixed),
     "CumSum": Rule(carried, lines.accumulated_axis),
     "TopK": Rule(lines.top, lines.top_fixed),
 }

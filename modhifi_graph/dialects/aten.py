@@ -236,7 +236,7 @@ class _Lifter:
             call = entry(Arguments(self._arguments(node), node.name))
         except NotCovered as error:
             return _boundary(node, tensors, str(error))
-        return self._untransposed(node, call) if call.kind in ("MatMul", "Gemm") else call
+        return self._untransposed(node, call) if call.kind in ("MatMul", "Gemm", "GroupedMatMul") else call
 
     def _arguments(self, node: fx.Node) -> dict[str, Any]:
         """By schema name, defaults filled in: nodes of tensors become values, lists stay lists."""
@@ -248,19 +248,20 @@ class _Lifter:
         return found
 
     def _untransposed(self, node: fx.Node, call: Call) -> Call:
-        """A product with a transposed parameter is what ``linear`` is: the parameter itself is the weight."""
+        """A product with transposed matrices is what ``linear`` is: the parameter itself is the weight."""
         weight = call.inputs[1]
         source = next((n for n in node.all_input_nodes if self._known.get(n) is weight), None)
-        if source is None or source.op != "call_function" or len(call.inputs[1].shape or ()) != 2:  # type: ignore[union-attr]
+        if source is None or _base(source.target) not in ("t", "mT", "permute", "transpose"):
             return call
-        if _base(source.target) not in ("t", "permute", "transpose"):
-            return call
-        parameter = self._known.get(source.args[0])  # type: ignore[arg-type]
-        if parameter is None or not parameter.is_constant or parameter.shape != weight.shape[::-1]:  # type: ignore[union-attr, index]
+        moved = ATEN[_base(source.target)](Arguments(self._arguments(source), source.name))
+        (parameter,), order = moved.inputs, list(range(len(moved.attributes["perm"])))
+        swapped = [*order[:-2], *order[:-3:-1]]
+        rank = 3 if call.kind == "GroupedMatMul" else 2
+        if parameter is None or not parameter.is_constant or moved.attributes["perm"] != swapped or len(order) != rank:
             return call
         self._absorbed.add(source)
         inputs = (call.inputs[0], parameter, *call.inputs[2:])
-        return Call("Gemm", inputs, {**call.attributes, "transB": 1})
+        return Call("GroupedMatMul" if rank == 3 else "Gemm", inputs, {**call.attributes, "transB": 1})
 
 
 def _boundary(node: fx.Node, tensors: tuple[Value, ...], reason: str) -> Call:
@@ -326,10 +327,8 @@ def _mapped(argument: Any, known: Mapping[fx.Node, Value]) -> Any:
 
 
 def _base(op: Any) -> str:
-    """The operator's name without namespace and overload; the empty string for another namespace's."""
-    if isinstance(op, torch._ops.OpOverload):
-        return op._schema.name.removeprefix("aten::").removesuffix("_") if op.namespace == "aten" else ""
-    return ""
+    """The operator's name without overload, and without namespace where that is ``aten``; the empty string for what is none."""
+    return op._schema.name.removeprefix("aten::").removesuffix("_") if isinstance(op, torch._ops.OpOverload) else ""
 
 
 def _value(name: str, tensor: torch.Tensor) -> Value:

@@ -135,6 +135,15 @@ def _addmm(a: Arguments) -> Call:
     return Call("Gemm", (a.mat1, a.mat2, a.self), {"alpha": float(a.alpha), "beta": float(a.beta)})
 
 
+def _grouped_matmul(a: Arguments) -> Call:
+    """Rows in order of the matrix that each is multiplied with; what transformers falls back to takes the same arguments."""
+    x, weight = a.tensors()[:2]
+    offsets = a.offs
+    if offsets is None or x.rank != 2 or weight.rank != 3 or a.bias is not None:
+        raise NotCovered("only rows times one of several matrices are covered")
+    return Call("GroupedMatMul", (x, weight, offsets))
+
+
 def _attention(a: Arguments) -> Call:
     inputs = (a.query, a.key, a.value, *((a.attn_mask,) if a.attn_mask is not None else ()))
     return Call("ScaledDotProductAttention", inputs, {"grouped": bool(a.enable_gqa)})
@@ -318,6 +327,7 @@ ATEN: Mapping[str, Entry] = {
     "addmm": _addmm,
     **dict.fromkeys(["matmul", "mm", "bmm"], _pointwise("MatMul")),
     "einsum": _einsum,
+    **dict.fromkeys(["_grouped_mm", "transformers::grouped_mm_fallback"], _grouped_matmul),
     "scaled_dot_product_attention": _attention,
     # position by position
     "add": _add("Add"),
@@ -379,7 +389,7 @@ ATEN: Mapping[str, Entry] = {
     "pixel_unshuffle": lambda a: Call("SpaceToDepth", (a.self,), {"blocksize": a.downscale_factor, "mode": "CRD"}),
     **dict.fromkeys(SOURCES, _source),
 }  # fmt: skip
-"""By the operator's name without its overload."""
+"""By the operator's name without its overload, and with its namespace where that is not ``aten``."""
 
 BOUNDARIES: Mapping[str, str] = {
     **dict.fromkeys(

@@ -283,6 +283,20 @@ PIECES: dict[str, list[Piece]] = {
         ]
         for kind in ("ArgMax", "ArgMin")
     },
+    "GatherND": [
+        carried("z = GatherND(c, i)", "int64[2,1] i = {1,0}"),
+        carried("t = Transpose<perm = [2,3,0,1]>(c)\n g = GatherND(t, i)\n u = Transpose<perm = [1,2,0]>(g)\n"
+                "z = Unsqueeze(u, last)", "int64[3,2] i = {0,1,2,3,1,1}, int64[1] last = {3}"),
+        # which of several matrices is computed
+        carried("a = ArgMax<axis = 1>(x)\n b = ReduceMax<axes = [0,1,2,3], keepdims = 0>(a)\n i = Reshape(b, two)\n"
+                "m = GatherND(w2, i)\n t = Transpose<perm = [0,2,3,1]>(c)\n p = MatMul(t, m)\n"
+                "z = Transpose<perm = [0,3,1,2]>(p)", "float[3,6,7] w2, int64[2] two = {1,1}",
+                groups={"w0": 6, "w2": 7}, channels=7, opset=13),
+        pinned("picked by number", "t = Transpose<perm = [1,0,2,3]>(c)\n g = GatherND(t, i)\n"
+               "z = Transpose<perm = [1,0,2,3]>(g)", "int64[4,1] i = {0,2,4,5}", channels=4),
+        pinned("picked by number", "d = ArgMax<axis = 1, keepdims = 1>(x)\n r = NonZero(d)\n"
+               "i = Transpose(r)\n g = GatherND(c, i)\n z = Reshape(g, four)", "int64[4] four = {-1,6,1,1}"),
+    ],
     "CumSum": [
         carried("z = CumSum(c, axis)", "int64 axis = {3}"),
         pinned("accumulated along", "z = CumSum(c, axis)", "int64 axis = {1}"),

@@ -63,8 +63,6 @@ class Architecture:
         What builds it: a key of `_BUILDERS`, the name in that library, the constructor's keywords.
     inputs
         The shapes it is exported with. The first axis is a batch of 2.
-    expected_groups
-        How many coupled groups the prototype found (ARCHITECTURE.md); None where nobody counted.
     unsupported
         Exporter -> why it cannot export this model. With torch 2.13, both export all of them.
     """
@@ -72,7 +70,6 @@ class Architecture:
     library: str
     model: str
     inputs: tuple[Input, ...]
-    expected_groups: int | None = None
     options: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
     unsupported: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
 
@@ -92,43 +89,65 @@ def _tokens(length: int, vocabulary: int = 256) -> tuple[Input, ...]:
 _INCEPTION = {"aux_logits": False, "init_weights": False, "transform_input": False}
 _ATTENTION = {"num_hidden_layers": 2, "hidden_size": 64, "intermediate_size": 128, "vocab_size": 256}
 
+
+def _mixtral(experts: str) -> dict[str, Any]:
+    return {
+        "config": "MixtralConfig",
+        "causal": True,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 2,
+        "num_local_experts": 4,
+        "experts_implementation": experts,
+        **_ATTENTION,
+    }
+
+
 ZOO: dict[str, Architecture] = {
     "resnet18": Architecture("torchvision", "resnet18", _image(64)),
-    "resnet50": Architecture("torchvision", "resnet50", _image(64), 37),
-    "densenet121": Architecture("torchvision", "densenet121", _image(64), 120),
-    "densenet201": Architecture("torchvision", "densenet201", _image(64), 200),
-    "googlenet": Architecture("torchvision", "googlenet", _image(64), 57, _INCEPTION),
-    "inception_v3": Architecture("torchvision", "inception_v3", _image(128), 94, _INCEPTION),
-    "efficientnet_b0": Architecture("torchvision", "efficientnet_b0", _image(64), 40),
-    "regnet_y_400mf": Architecture("torchvision", "regnet_y_400mf", _image(64), 69),
-    "mobilenet_v3_large": Architecture("torchvision", "mobilenet_v3_large", _image(64), 30),
-    "convnext_tiny": Architecture("torchvision", "convnext_tiny", _image(64), 18),
-    "vit_b_16": Architecture("torchvision", "vit_b_16", _image(64), 36, {"image_size": 64}),
-    "swin_t": Architecture("torchvision", "swin_t", _image(224), 36),
+    "resnet50": Architecture("torchvision", "resnet50", _image(64)),
+    "densenet121": Architecture("torchvision", "densenet121", _image(64)),
+    "densenet201": Architecture("torchvision", "densenet201", _image(64)),
+    "googlenet": Architecture("torchvision", "googlenet", _image(64), _INCEPTION),
+    "inception_v3": Architecture("torchvision", "inception_v3", _image(128), _INCEPTION),
+    "efficientnet_b0": Architecture("torchvision", "efficientnet_b0", _image(64)),
+    "regnet_y_400mf": Architecture("torchvision", "regnet_y_400mf", _image(64)),
+    "mobilenet_v3_large": Architecture("torchvision", "mobilenet_v3_large", _image(64)),
+    "convnext_tiny": Architecture("torchvision", "convnext_tiny", _image(64)),
+    "vit_b_16": Architecture("torchvision", "vit_b_16", _image(64), {"image_size": 64}),
+    "swin_t": Architecture("torchvision", "swin_t", _image(224)),
     # 96 pixels are no multiple of the window: every stage pads and crops again, the first two roll as well
     "swin_t_padded": Architecture("torchvision", "swin_t", _image(96)),
-    "shufflenet_v2_x1_0": Architecture("torchvision", "shufflenet_v2_x1_0", _image(64), 31),
-    "timm_vit_b_16": Architecture("timm", "vit_base_patch16_224", _image(64), 36, {"img_size": 64}),
-    "timm_mixer_b_16": Architecture("timm", "mixer_b16_224", _image(64), None, {"img_size": 64}),
+    "shufflenet_v2_x1_0": Architecture("torchvision", "shufflenet_v2_x1_0", _image(64)),
+    "timm_resnetv2_50": Architecture("timm", "resnetv2_50", _image(64)),
+    "timm_vit_b_16": Architecture("timm", "vit_base_patch16_224", _image(64), {"img_size": 64}),
+    "timm_mixer_b_16": Architecture("timm", "mixer_b16_224", _image(64), {"img_size": 64}),
     "llama": Architecture(
         "transformers",
         "LlamaForCausalLM",
         _tokens(16),
-        10,
         {"config": "LlamaConfig", "causal": True, "num_attention_heads": 8, "num_key_value_heads": 2, **_ATTENTION},
+    ),
+    "mixtral": Architecture("transformers", "MixtralForCausalLM", _tokens(16), _mixtral("batched_mm")),
+    "mixtral_grouped": Architecture(
+        "transformers",
+        "MixtralForCausalLM",
+        _tokens(16),
+        _mixtral("grouped_mm"),
+        {
+            "dynamo": "no ONNX function for transformers.grouped_mm_fallback",
+            "torchscript": "aten::histc is not supported",
+        },
     ),
     "bert": Architecture(
         "transformers",
         "BertModel",
         _tokens(16),
-        8,
         {"config": "BertConfig", "num_attention_heads": 4, "add_pooling_layer": False, **_ATTENTION},
     ),
     "gpt2": Architecture(
         "transformers",
         "GPT2LMHeadModel",
         _tokens(16),
-        None,
         {
             "config": "GPT2Config",
             "causal": True,
@@ -362,7 +381,7 @@ _EXPORT = {"dynamo": _dynamo, "torchscript": _torchscript}
 
 def _cache_path(name: str, exporter: str, dynamic: bool) -> Path:
     """Named by all that the bytes depend on, so that a stale file is never read."""
-    architecture = replace(ZOO[name], expected_groups=None, unsupported={})
+    architecture = replace(ZOO[name], unsupported={})
     functions = (_BUILDERS[architecture.library], _randomise, _calibrate_batch_norms, _EXPORT[exporter], Input.sample)
     versions = [importlib.metadata.version(each) for each in ("torchvision", "timm", "transformers", "onnxscript")]
     ingredients = [repr(architecture), str(SEED), *versions, *map(inspect.getsource, functions)]

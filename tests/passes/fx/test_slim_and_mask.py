@@ -160,7 +160,7 @@ def test_folding_batch_norms(name: str) -> None:
 
 
 def zoo_cases() -> list[object]:
-    quick = ("resnet18", "llama", "bert")
+    quick = ("resnet18", "llama", "bert", "mixtral", "mixtral_grouped")
     return [pytest.param(name, marks=() if name in quick else pytest.mark.slow) for name in zoo.ZOO]
 
 
