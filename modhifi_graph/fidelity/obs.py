@@ -32,6 +32,10 @@ class Eliminator:
     ridge : damping relative to the mean diagonal of C.
     """
 
+    # What is pending: [W; H] still lacks - columns rows.
+    _columns: torch.Tensor
+    _rows: torch.Tensor
+
     def __init__(
         self, weight: torch.Tensor, covariance: torch.Tensor, blocks: torch.Tensor, scale: float, ridge: float
     ) -> None:

