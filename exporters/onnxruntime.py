@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -18,7 +18,10 @@ from modhifi_graph.errors import InputError
 from modhifi_graph.files import atomic_write
 from modhifi_graph.interface import InputSpec
 
-CPU = "CPUExecutionProvider"
+if TYPE_CHECKING:
+    import torch
+
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 IN_MEMORY = "<model in memory>"
 # Failures are raised as exceptions, which say the same as the log would.
 FATAL_ONLY = 4
@@ -53,6 +56,8 @@ class Engine:
         The execution provider that was asked for and loaded.
     threads : int
         Threads within an operator; 0 is the runtime's default, one for every physical core.
+    device : str
+        Where tensors are that it is fed and that it gives: "cpu" or "cuda:0".
     """
 
     label: str
@@ -60,6 +65,7 @@ class Engine:
     outputs: tuple[str, ...]
     provider: str
     threads: int
+    device: str
     _session: Any = field(repr=False, compare=False)
 
     @classmethod
@@ -70,6 +76,7 @@ class Engine:
         threads: int = 0,
         provider: str = CPU,
         optimise: bool = True,
+        device: str | None = None,
     ) -> Engine:
         """Build an engine.
 
@@ -83,6 +90,8 @@ class Engine:
             Where to run. Operators that a GPU provider lacks still fall to the CPU.
         optimise : bool, default True
             Whether the runtime fuses and rewrites the graph. Off, it computes node by node what the file says.
+        device : str, optional
+            Run there, on "cpu" or "cuda:0", instead of where ``provider`` says.
 
         Returns
         -------
@@ -94,6 +103,7 @@ class Engine:
             onnxruntime or the provider is missing, the file does not exist, or the runtime rejects the model.
         """
         source, label = _source(model)
+        provider = provider if device is None else provider_of(device)
         if (reason := available()) is not None:
             raise InputError(f"{label}: cannot be compiled: {reason}")
         import onnxruntime
@@ -102,8 +112,9 @@ class Engine:
             raise InputError(f"{label}: threads is {threads}; expected 0 (the runtime's default) or more")
         present = onnxruntime.get_available_providers()
         if provider not in present:
+            remedy = "; pip install onnxruntime-gpu in place of onnxruntime" if provider == CUDA else ""
             raise InputError(
-                f"{label}: provider {provider} is not in this onnxruntime; available: {', '.join(present)}"
+                f"{label}: provider {provider} is not in this onnxruntime; available: {', '.join(present)}{remedy}"
             )
         options = onnxruntime.SessionOptions()
         options.log_severity_level = FATAL_ONLY
@@ -112,8 +123,10 @@ class Engine:
         options.add_session_config_entry("session.force_spinning_stop", "1")
         levels = onnxruntime.GraphOptimizationLevel
         options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimise else levels.ORT_DISABLE_ALL
+        kind, index = _place(device or "cpu")
+        settings = {"device_id": index} if kind == "cuda" else {}
         try:
-            session = onnxruntime.InferenceSession(source, options, providers=[provider], enable_fallback=0)
+            session = onnxruntime.InferenceSession(source, options, providers=[(provider, settings)], enable_fallback=0)
         except Exception as error:  # the runtime's exceptions share no base class of their own
             raise InputError(f"{label}: onnxruntime cannot load it: {error}") from error
         # A provider whose libraries do not load is dropped with no more than a warning; a timing would be of the CPU.
@@ -121,7 +134,7 @@ class Engine:
             raise InputError(f"{label}: the provider {provider} does not load on this machine; try provider={CPU}")
         inputs = tuple(_spec(argument, label) for argument in session.get_inputs())
         outputs = tuple(argument.name for argument in session.get_outputs())
-        return cls(label, inputs, outputs, provider, threads, session)
+        return cls(label, inputs, outputs, provider, threads, device or "cpu", session)
 
     def run(self, feeds: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None = None) -> dict[str, NDArray[Any]]:
         """Run the model once.
@@ -151,6 +164,50 @@ class Engine:
         except Exception as error:  # the runtime's exceptions share no base class of their own
             raise InputError(f"{self.label}: onnxruntime cannot run it: {error}") from error
         return dict(zip(names, values, strict=True))
+
+    def run_tensors(self, feeds: Mapping[str, torch.Tensor], outputs: Sequence[str]) -> dict[str, torch.Tensor]:
+        """As :meth:`run`, on tensors that are where the engine runs; nothing is copied, results come by DLPack."""
+        if not outputs:
+            return {}
+        import torch
+
+        kind, index = _place(self.device)
+        held = {name: tensor.contiguous() for name, tensor in feeds.items()}
+        binding = self._session.io_binding()
+        for name, tensor in held.items():
+            dtype = torch.empty(0, dtype=tensor.dtype).numpy().dtype
+            binding.bind_input(name, kind, index, dtype, tuple(tensor.shape), tensor.data_ptr())
+        for name in outputs:
+            binding.bind_output(name, kind, index)
+        if kind == "cuda":
+            torch.cuda.current_stream(index).synchronize()  # the runtime reads in a stream of its own
+        try:
+            self._session.run_with_iobinding(binding)
+        except Exception as error:  # the runtime's exceptions share no base class of their own
+            raise InputError(f"{self.label}: onnxruntime cannot run it: {error}") from error
+        binding.synchronize_outputs()
+        return dict(zip(outputs, map(_tensor, binding.get_outputs()), strict=True))
+
+
+def provider_of(device: str) -> str:
+    """The execution provider that runs on a device; InputError where there is none."""
+    kind, _ = _place(device)
+    if kind not in ("cpu", "cuda"):
+        raise InputError(f"device {device}: ONNX models are run on cpu or cuda")
+    return CUDA if kind == "cuda" else CPU
+
+
+def _place(device: str) -> tuple[str, int]:
+    kind, _, index = device.partition(":")
+    return kind, int(index or 0)
+
+
+def _tensor(value: Any) -> torch.Tensor:
+    """A result of the runtime as a tensor that shares its memory; DLPack hands booleans over as bytes."""
+    import torch
+
+    tensor: torch.Tensor = torch.from_dlpack(value)
+    return tensor.view(torch.bool) if value.data_type() == "tensor(bool)" else tensor
 
 
 def save(model: onnx.ModelProto, path: str | os.PathLike[str]) -> None:

@@ -67,13 +67,13 @@ class Calibration:
         return {k: v if (a := axes[k]) is None else v[(slice(None),) * a + (part,)] for k, v in self.arrays.items()}
 
 
-def batch_size(graph: Graph) -> int:
-    """As many samples as keep one batch's activations within BATCH_BYTES, counting known lengths only; 1 to LARGEST_BATCH."""
+def batch_size(graph: Graph, limit: int = BATCH_BYTES) -> int:
+    """As many samples as keep one batch's activations within ``limit``, counting known lengths only; 1 to LARGEST_BATCH."""
     elements = 0
     for op in graph.ops:
         for value in op.outputs:
             elements += math.prod(dim for dim in (value.shape or ())[1:] if isinstance(dim, int))
-    return int(min(LARGEST_BATCH, max(1, BATCH_BYTES // (4 * max(1, elements)))))
+    return int(min(LARGEST_BATCH, max(1, limit // (4 * max(1, elements)))))
 
 
 def load(

@@ -18,20 +18,21 @@ from modhifi_graph.graph import Dim, Graph, Op, Value
 
 @dataclass(frozen=True)
 class Lifted(Program):
-    """A model and its neutral graph, with the way back from every op and value."""
+    """A model and its neutral graph, with the way back from every op and value; ``device`` is where it is run."""
 
     model: ir.Model
     graph: Graph
     nodes: dict[Op, ir.Node]
     values: dict[Value, ir.Value]
+    device: torch.device
 
     def stepper(self, batches: Sequence[Feeds], wanted: Iterable[str] = (), threads: int = 0) -> OnnxStepper:
-        return OnnxStepper(self.model, batches, wanted, threads)
+        return OnnxStepper(self.model, batches, wanted, threads, self.device)
 
     def results(
         self, batches: Sequence[Feeds], names: Sequence[str], threads: int = 0
     ) -> Iterator[dict[str, torch.Tensor]]:
-        return results(self.model, batches, names, threads)
+        return results(self.model, batches, names, threads, self.device)
 
     def assign(self, op: Op, slot: int, array: np.ndarray, stepper: Stepper | None = None) -> None:
         node = self.nodes[op]
@@ -52,8 +53,8 @@ class Lifted(Program):
             stepper.rewire(node.outputs[0].name or "", slot, new.name or "", array)
 
 
-def lift(model: ir.Model) -> Lifted:
-    """Lift a normalised model. Weights stay where they are until they are read."""
+def lift(model: ir.Model, device: torch.device | str = "cpu") -> Lifted:
+    """Lift a normalised model. Weights stay where they are until they are read; it is run on ``device``."""
     known: dict[ir.Value, Value] = {}
     opset = opset_of(model)
 
@@ -80,7 +81,8 @@ def lift(model: ir.Model) -> Lifted:
         outputs=tuple(value(v) for v in model.graph.outputs),
         ops=tuple(nodes),
     )
-    return Lifted(model, graph, nodes, {mine: source for source, mine in known.items()})
+    values = {mine: source for source, mine in known.items()}
+    return Lifted(model, graph, nodes, values, torch.device(device))
 
 
 def opset_of(model: ir.Model) -> int:

@@ -15,28 +15,40 @@ from modhifi_graph.models import to_proto
 
 
 def results(
-    model: ir.Model, batches: Sequence[Feeds], names: Sequence[str], threads: int = 0
+    model: ir.Model,
+    batches: Sequence[Feeds],
+    names: Sequence[str],
+    threads: int = 0,
+    device: torch.device | str = "cpu",
 ) -> Iterator[dict[str, torch.Tensor]]:
-    """The named values of every batch in turn, in one session."""
+    """The named values of every batch in turn, in one session, as tensors on ``device``."""
     proto = to_proto(model)
     present = {value.name for value in [*proto.graph.input, *proto.graph.output]}
     proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in present)
-    engine = Engine.compile(proto, threads=threads)
+    engine = Engine.compile(proto, threads=threads, device=str(device))
     fed = {value.name for value in proto.graph.input}
     for batch in batches:
-        found = {**batch, **engine.run(batch, [name for name in names if name not in fed])}
-        yield {name: tensor(found[name]) for name in names}
+        given = _tensors(batch, torch.device(device))
+        found = {**given, **engine.run_tensors(given, [name for name in names if name not in fed])}
+        yield {name: found[name] for name in names}
 
 
 class OnnxStepper(Stepper):
     """Runs a normalised ``model`` on ``batches`` in steps; see :class:`modhifi_graph.dialects.program.Stepper`."""
 
-    def __init__(self, model: ir.Model, batches: Sequence[Feeds], wanted: Iterable[str] = (), threads: int = 0) -> None:
+    def __init__(
+        self,
+        model: ir.Model,
+        batches: Sequence[Feeds],
+        wanted: Iterable[str] = (),
+        threads: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> None:
         self._proto = to_proto(model)
-        self._threads = threads
+        self._threads, self._device = threads, torch.device(device)
         self._constants = {constant.name: constant for constant in self._proto.graph.initializer}
         made = {name: i for i, node in enumerate(self._proto.graph.node) for name in node.output}
-        super().__init__(made, self._uses(), batches, wanted)
+        super().__init__(made, self._uses(), [_tensors(batch, self._device) for batch in batches], wanted)
 
     def _segment(self, end: int, visited: set[str]) -> Callable[[Feeds], Feeds]:
         nodes = self._proto.graph.node[self._next : end]
@@ -46,8 +58,11 @@ class OnnxStepper(Stepper):
         made = [name for node in nodes for name in node.output if name]
         outputs = [name for name in made if name in visited or self._is_needed(name, end)]
         fed = [name for name in self._live[0] if name in needed]
-        engine = Engine.compile(self._between(nodes, fed, outputs, needed, self._constants), threads=self._threads)
-        return lambda batch: engine.run({name: batch[name] for name in fed}, outputs)
+        engine = self._engine(self._between(nodes, fed, outputs, needed, self._constants))
+        return lambda batch: dict(engine.run_tensors({name: batch[name] for name in fed}, outputs))
+
+    def _engine(self, segment: onnx.ModelProto) -> Engine:
+        return Engine.compile(segment, threads=self._threads, device=str(self._device))
 
     def replace(self, name: str, array: np.ndarray) -> None:
         """Give the constant ``name`` another array, for nodes that have not run yet."""
@@ -75,13 +90,12 @@ class OnnxStepper(Stepper):
         fed = [name for name in self._live[0] if name in needed]
         left = [name for name in outputs if name in made]  # the others have been computed already
         if not left:
-            return [{name: tensor(batch[name]) for name in outputs} for batch in self._live]
-        constants = {**self._constants, **trial}
-        engine = Engine.compile(self._between(nodes, fed, left, needed, constants), threads=self._threads)
+            return [{name: batch[name] for name in outputs} for batch in self._live]
+        engine = self._engine(self._between(nodes, fed, left, needed, {**self._constants, **trial}))
         outcomes = []
         for batch in self._live:
-            found = engine.run({name: batch[name] for name in fed}, left)
-            outcomes.append({name: tensor(found[name] if name in found else batch[name]) for name in outputs})
+            found = engine.run_tensors({name: batch[name] for name in fed}, left)
+            outcomes.append({name: found[name] if name in found else batch[name] for name in outputs})
         return outcomes
 
     def rewire(self, output: str, slot: int, name: str, array: np.ndarray) -> None:
@@ -110,11 +124,15 @@ class OnnxStepper(Stepper):
         segment.graph.node.extend(nodes)
         segment.graph.initializer.extend(tensor for name, tensor in constants.items() if name in needed)
         for name in fed:
-            array = self._live[0][name]
-            kind = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
-            segment.graph.input.append(onnx.helper.make_tensor_value_info(name, kind, [None] * array.ndim))
+            held = self._live[0][name]
+            kind = onnx.helper.np_dtype_to_tensor_dtype(torch.empty(0, dtype=held.dtype).numpy().dtype)
+            segment.graph.input.append(onnx.helper.make_tensor_value_info(name, kind, [None] * held.ndim))
         segment.graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
         return segment
+
+
+def _tensors(batch: Feeds, device: torch.device) -> Feeds:
+    return {name: tensor(value).to(device) for name, value in batch.items()}
 
 
 def _reads(node: onnx.NodeProto) -> set[str]:

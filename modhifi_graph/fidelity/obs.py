@@ -127,9 +127,9 @@ def removal_order(
     order: list[int] = []
     paid: list[float] = []
     snapshots: dict[int, list[torch.Tensor]] = {}
-    gone = torch.zeros(components, dtype=torch.bool)
+    gone = torch.zeros(components, dtype=torch.bool, device=eliminators[0].costs().device)
     for done in range(1, components):
-        cost = torch.stack([e.costs().double().cpu() for e in eliminators]).sum(0)
+        cost = torch.stack([e.costs() for e in eliminators]).sum(0)
         cost[gone] = torch.inf
         best = int(cost.argmin())
         order.append(best)

@@ -98,15 +98,17 @@ class RunningVariance:
 
     def __init__(self, axis: int) -> None:
         self._axis, self._count = axis, 0
-        self._first = self._second = torch.zeros(1, dtype=torch.float64)
+        self._first: torch.Tensor | float = 0.0
+        self._second: torch.Tensor | float = 0.0
 
     def add(self, value: torch.Tensor) -> None:
         rows = value.movedim(self._axis, -1).reshape(-1, value.shape[self._axis]).float()
         self._count += len(rows)
-        self._first = self._first + rows.sum(0, dtype=torch.float64).cpu()
-        self._second = self._second + rows.square().sum(0, dtype=torch.float64).cpu()
+        self._first = self._first + rows.sum(0, dtype=torch.float64)
+        self._second = self._second + rows.square().sum(0, dtype=torch.float64)
 
     @property
     def total(self) -> float:
         mean = self._first / max(1, self._count)
-        return float((self._second / max(1, self._count) - mean**2).clamp_min(0).sum())
+        variance = torch.as_tensor(self._second / max(1, self._count) - mean**2)
+        return float(variance.clamp_min(0).sum())

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx_ir as ir
+import torch
 
 from modhifi_graph import calibration, samples
+from modhifi_graph.devices import batch_bytes, device_of
 from modhifi_graph.dialects.onnx import Lifted, lift
 from modhifi_graph.dialects.program import Feeds, Program
 from modhifi_graph.errors import InputError
@@ -43,12 +45,11 @@ class OnnxFrontEnd(FrontEnd):
     program: Lifted
 
     def __init__(self, source: Source, options: Options) -> None:
-        if options.device not in (None, "cpu"):
-            raise InputError(f"device {options.device!r} is for modules; an ONNX model runs where its runtime does")
+        self._device = device_of(options.device) or torch.device("cpu")
         self.opened = open_model(source)
         self.label = self.opened.label
         dense = normalise(self.opened.model.clone(), self.label, fold_batchnorm=options.fold_batchnorm)
-        self.program = lift(dense)
+        self.program = lift(dense, self._device)
 
     def calibration(self, calib: Any, options: Options) -> Batches | None:
         if calib is None and self.label.startswith(SAMPLE):
@@ -62,12 +63,13 @@ class OnnxFrontEnd(FrontEnd):
             )
         specs = specs_of(ir.to_proto(self.program.model))
         data = calibration.load(calib, specs, samples=options.samples, seed=options.seed, preprocess=options.preprocess)
-        return Batches(list(data.batches(calibration.batch_size(self.program.graph))), data.samples)
+        step = calibration.batch_size(self.program.graph, batch_bytes(self._device))
+        return Batches(list(data.batches(step)), data.samples)
 
     def slimmed(self, plan: Plan) -> Lifted:
         slim = self.program.model.clone()
         Slim(plan)(slim)
-        return lift(slim)
+        return lift(slim, self._device)
 
     def verified(self, slim: Program, plan: Plan, batches: Sequence[Feeds], options: Options) -> Verification:
         assert isinstance(slim, Lifted)

@@ -1,0 +1,31 @@
+"""Where a model is observed and repaired, and how much fits there."""
+
+from __future__ import annotations
+
+import torch
+
+from modhifi_graph.calibration import BATCH_BYTES
+from modhifi_graph.errors import InputError
+
+GPU_BATCH_BYTES = 1 << 32
+"""What one batch's activations may take on a GPU; less where less than four times as much is free."""
+
+
+def device_of(name: str | None) -> torch.device | None:
+    """The device of that name, "cpu", "cuda" or "cuda:1"; InputError where it cannot be used here."""
+    try:
+        device = torch.device(name) if name else None
+        if device is not None:
+            torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = next(iter(str(error).strip().splitlines()), repr(error))
+        raise InputError(f"device {name!r} cannot be used here: {reason}; leave it out to stay on the CPU") from error
+    return device
+
+
+def batch_bytes(device: torch.device) -> int:
+    """How many bytes the activations of one batch may take: on a GPU at most a quarter of what is free."""
+    if device.type != "cuda":
+        return BATCH_BYTES
+    free, _ = torch.cuda.mem_get_info(device)
+    return min(GPU_BATCH_BYTES, free // 4)
