@@ -11,6 +11,7 @@ import argparse
 import io
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,9 @@ FOLDER = Path(samples.__file__).parent
 SEED = 0
 TRAIN, CALIB = 1197, 500
 OPSET = 18
+
+Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+"""Images, their logits and their labels to a number."""
 
 
 class BasicBlock(nn.Module):
@@ -170,25 +174,45 @@ def augment(images: torch.Tensor) -> torch.Tensor:
     return functional.grid_sample(images, grid, align_corners=False)
 
 
-def train(recipe: Recipe, images: torch.Tensor, labels: torch.Tensor, batch: int = 63) -> nn.Module:
-    """AdamW under a one-cycle rate; returns the model in evaluation mode. The batch divides 1197."""
+def train(recipe: Recipe, images: torch.Tensor, labels: torch.Tensor) -> nn.Module:
+    """A sample trained from scratch, in evaluation mode."""
     torch.manual_seed(SEED)
-    model = recipe.build()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.rate, weight_decay=recipe.decay)
-    steps = recipe.epochs * (len(images) // batch)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.rate, total_steps=steps)
-    for epoch in range(recipe.epochs):
+    return fit(recipe.build(), images, labels, recipe.epochs, recipe.rate, recipe.decay)
+
+
+def smoothed(images: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Cross entropy with labels that are not quite sure."""
+    return functional.cross_entropy(logits, labels, label_smoothing=0.05)
+
+
+def fit(
+    model: nn.Module,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    epochs: int,
+    rate: float,
+    decay: float,
+    loss_of: Loss = smoothed,
+    say: Callable[[str], None] = lambda line: print(f"  {line}", flush=True),
+    batch: int = 63,
+) -> nn.Module:
+    """AdamW under a one-cycle rate, in place; returns the model in evaluation mode. The batch divides 1197."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=decay)
+    steps = epochs * math.ceil(len(images) / batch)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps)
+    model.train()
+    for epoch in range(epochs):
         started, total = time.perf_counter(), 0.0
         for chosen in torch.randperm(len(images)).split(batch):
-            logits = model(augment(images[chosen]))
-            loss = functional.cross_entropy(logits, labels[chosen], label_smoothing=0.05)
+            seen = augment(images[chosen])
+            loss = loss_of(seen, model(seen), labels[chosen])
             optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             schedule.step()
             total += loss.item() * len(chosen)
-        print(f"  epoch {epoch + 1}: loss {total / len(images):.4f}, {time.perf_counter() - started:.1f} s", flush=True)
+        say(f"epoch {epoch + 1}: loss {total / len(images):.4f}, {time.perf_counter() - started:.1f} s")
     return model.eval()
 
 

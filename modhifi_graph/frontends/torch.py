@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,6 +58,15 @@ class Example:
         moved = pytree.tree_map_only(torch.Tensor, lambda t: t.to(device), (self.args, dict(self.kwargs)))
         return Example(*moved)
 
+    def widened(self, axes: Sequence[Collection[int]]) -> Example:
+        """With two in place of one along some axes of every leaf: torch.export takes a length of one for a constant."""
+        flat, spec = pytree.tree_flatten((self.args, dict(self.kwargs)))
+        wide = [
+            leaf.repeat([2 if i in mine and n == 1 else 1 for i, n in enumerate(leaf.shape)]) if mine else leaf
+            for leaf, mine in zip(flat, axes, strict=True)
+        ]
+        return Example(*pytree.tree_unflatten(wide, spec))
+
 
 @dataclass(frozen=True)
 class OptimizedModule(Optimized):
@@ -74,8 +83,9 @@ class OptimizedModule(Optimized):
 
     @property
     def exported_program(self) -> ExportedProgram:
-        """The module exported again, with the dynamic shapes that it came with."""
-        return _export(self.module, self._example, self._shapes)
+        """The module exported again, where it is now, with the dynamic shapes that it came with."""
+        example = self._example.widened(_open_axes(self.module)).to(_device_of(self.module))
+        return _export(self.module, example, self._shapes)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the exported program (``.pt2``) to a file that appears whole or not at all."""
@@ -143,7 +153,7 @@ class TorchFrontEnd(FrontEnd):
         if self._device is not None:
             dense.to(self._device)
         self.program = lift(dense)
-        self.shapes = _open_axes(dense)
+        self.shapes = _open_shapes(dense)
 
     def calibration(self, calib: Any, options: Options) -> Batches | None:
         given = self.example if calib is None else calib
@@ -271,7 +281,8 @@ def _exported(module: torch.nn.Module, example: Example, shapes: Any, label: str
     """Export with an open batch where nothing else was asked for and the module allows it."""
     if shapes is None:
         with suppress(Exception):  # a module that does not allow it says so in many ways
-            return _export(module, example, open_batch(module, example))
+            wide = _widened_batch(example)
+            return _export(module, wide, open_batch(module, wide))
     try:
         return _export(module, example, shapes)
     except Exception as error:
@@ -293,15 +304,27 @@ def open_batch(module: torch.nn.Module, example: Example) -> dict[str, Any]:
     return opened
 
 
-def _open_axes(module: fx.GraphModule) -> Any:
-    """The dynamic shapes that an exported module has, as export takes them."""
+def _widened_batch(example: Example) -> Example:
+    """The same call for a batch of two, where it is for one."""
+    flat = example.flat()
+    tensors = [leaf for leaf in flat if isinstance(leaf, torch.Tensor) and leaf.ndim]
+    if any(len(leaf) != 1 for leaf in tensors):
+        return example
+    return example.widened([{0} if isinstance(leaf, torch.Tensor) and leaf.ndim else () for leaf in flat])
+
+
+def _open_axes(module: fx.GraphModule) -> list[tuple[int, ...]]:
+    """The axes of every input of an exported module that may have any length."""
     values = [node.meta.get("val") for node in module.graph.nodes if node.op == "placeholder"]
-    flat = [
-        {axis: Dim.AUTO for axis, dim in enumerate(v.shape) if not str(dim).isdigit()} or None
-        if isinstance(v, torch.Tensor)
-        else None
+    return [
+        tuple(axis for axis, dim in enumerate(v.shape) if not str(dim).isdigit()) if isinstance(v, torch.Tensor) else ()
         for v in values
     ]
+
+
+def _open_shapes(module: fx.GraphModule) -> Any:
+    """The dynamic shapes that an exported module has, as export takes them."""
+    flat = [dict.fromkeys(axes, Dim.AUTO) or None for axes in _open_axes(module)]
     args, kwargs = pytree.tree_unflatten(flat, module._in_spec)
     names = [node.name for node in module.graph.nodes if node.op == "placeholder"]
     if args and kwargs:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import os
 from pathlib import Path
 
@@ -74,6 +75,56 @@ class TestOptimize:
             optimizer.step()
             losses.append(loss.item())
         assert losses[-1] < 0.9 * losses[0]
+
+    def test_it_trains_as_a_module_does(self) -> None:
+        """Modes, frozen weights, gradients, parameter groups by name, a state dict there and back."""
+        dense = modules.build("residual")[0]
+        dense.point.requires_grad_(False)
+        module = modhifi_graph.optimize(
+            dense, images(1), calib=images(), budget=Macs(0.5), bench_seconds=0
+        ).module.train()
+        assert all(child.training for child in module.modules())
+        frozen = {name for name, parameter in module.named_parameters() if not parameter.requires_grad}
+        assert frozen == {"point.weight", "point.bias"}
+        before = copy.deepcopy(module.state_dict())
+        decayed = [parameter for name, parameter in module.named_parameters() if name.endswith("weight")]
+        others = [parameter for name, parameter in module.named_parameters() if not name.endswith("weight")]
+        optimizer = torch.optim.AdamW([{"params": decayed, "weight_decay": 0.1}, {"params": others}], lr=1e-2)
+        module(images(16)).square().mean().backward()
+        optimizer.step()
+        changed = {name for name, value in module.state_dict().items() if not torch.equal(value, before[name])}
+        assert changed == set(before) - frozen
+        assert not any(child.training for child in module.eval().modules())
+        answer = module(images(4))
+        module.load_state_dict(before)
+        assert not torch.allclose(module(images(4)), answer)
+
+    def test_one_sample_as_the_example_leaves_the_batch_open(self, residual, slim, tmp_path: Path) -> None:
+        """torch.export alone would take the one for a constant, and the module could not be trained in batches."""
+        one = modhifi_graph.optimize(residual, images(1), calib=images(), budget=Macs(0.5), bench_seconds=0)
+        assert one.plan.groups == slim.plan.groups
+        x = images(7, seed=2)
+        with torch.no_grad():
+            torch.testing.assert_close(one.module(x), slim.module(x))
+            one.save(tmp_path / "one.pt2")
+            torch.testing.assert_close(torch.export.load(tmp_path / "one.pt2").module()(x), slim.module(x))
+
+    def test_one_sample_where_the_module_takes_no_more(self) -> None:
+        class Single(torch.nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.up, self.down = torch.nn.Linear(6, 12), torch.nn.Linear(12, 6)
+
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                return self.down(self.up(x.reshape(1, 6)).relu())
+
+        slim = modhifi_graph.optimize(Single(), torch.ones(1, 6), budget=Keep(0.5), bench_seconds=0)
+        assert slim.module(torch.ones(1, 6)).shape == (1, 6)
+        assert slim.exported_program.module()(torch.ones(1, 6)).shape == (1, 6)
+
+    def test_it_is_exported_where_it_was_moved_to(self, slim) -> None:
+        moved = dataclasses.replace(slim, model=copy.deepcopy(slim.module).to("meta"))
+        assert {p.device.type for p in moved.exported_program.parameters()} == {"meta"}
 
     def test_it_saves_and_loads_and_can_be_optimised_again(self, slim, tmp_path: Path) -> None:
         slim.save(tmp_path / "slim.pt2")
