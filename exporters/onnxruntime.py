@@ -205,8 +205,9 @@ def _place(device: str) -> tuple[str, int]:
 def _tensor(value: Any) -> torch.Tensor:
     """A result of the runtime as a tensor that shares its memory; DLPack hands booleans over as bytes."""
     import torch
+    from torch.utils.dlpack import from_dlpack
 
-    tensor: torch.Tensor = torch.from_dlpack(value)
+    tensor: torch.Tensor = from_dlpack(value)
     return tensor.view(torch.bool) if value.data_type() == "tensor(bool)" else tensor
 
 

@@ -29,3 +29,9 @@ def batch_bytes(device: torch.device) -> int:
         return BATCH_BYTES
     free, _ = torch.cuda.mem_get_info(device)
     return min(GPU_BATCH_BYTES, free // 4)
+
+
+def home_of(module: torch.nn.Module) -> torch.device:
+    """Where a module's parameters are; the CPU for one that has none."""
+    tensors = [*module.parameters(), *module.buffers()]
+    return tensors[0].device if tensors else torch.device("cpu")

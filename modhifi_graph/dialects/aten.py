@@ -6,6 +6,7 @@ import copy
 import operator
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,7 +111,8 @@ def functional(program: ExportedProgram) -> fx.GraphModule:
     """
     every: Any = torch.export.default_decompositions()
     table = {op: how for op, how in every.items() if _base(op) not in ATEN}
-    module = program.run_decompositions(table).module()
+    with _quiet_copies():
+        module = program.run_decompositions(table).module()
     assert isinstance(module, fx.GraphModule)
     for node in list(module.graph.nodes):
         if any(check in str(node.target) for check in CHECKS) and not node.users:
@@ -133,9 +135,16 @@ def tidy(module: fx.GraphModule) -> None:
 
 def copied(module: fx.GraphModule) -> fx.GraphModule:
     """A copy with parameters of its own."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # PyTorch's own tree specs, when they are copied
+    with _quiet_copies():
         return copy.deepcopy(module)
+
+
+@contextmanager
+def _quiet_copies() -> Iterator[None]:
+    """PyTorch warns of its own tree specs whenever they are copied."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        yield
 
 
 def lift(module: fx.GraphModule) -> Lifted:
@@ -266,6 +275,11 @@ class _Lifter:
 
 def _boundary(node: fx.Node, tensors: tuple[Value, ...], reason: str) -> Call:
     return Call(str(node.target), tensors, {"boundary": reason}, domain="aten")
+
+
+def placeholders(module: fx.GraphModule) -> list[fx.Node]:
+    """The inputs of a module, one for every leaf of its arguments."""
+    return [node for node in module.graph.nodes if node.op == "placeholder"]
 
 
 def readers(module: fx.GraphModule, name: str) -> list[fx.Node]:

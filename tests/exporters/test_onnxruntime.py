@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from modhifi_graph.errors import InputError
@@ -168,3 +170,52 @@ def test_save_explains_a_model_too_large(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(InputError, match="external data"):
         save(Enormous(), tmp_path / "m.onnx")  # type: ignore[arg-type]
     assert os.listdir(tmp_path) == []
+
+
+class TestTensors:
+    """Running on tensors where they are."""
+
+    def test_it_gives_what_arrays_give(self) -> None:
+        engine = Engine.compile(affine(), device="cpu")
+        assert (engine.device, engine.provider) == ("cpu", "CPUExecutionProvider")
+        found = engine.run_tensors({"x": torch.from_numpy(X)}, ["z", "y"])
+        assert list(found) == ["z", "y"]
+        np.testing.assert_array_equal(found["y"].numpy(), Y)
+        np.testing.assert_array_equal(found["z"].numpy(), engine.run({"x": X})["z"])
+        assert engine.run_tensors({"x": torch.from_numpy(X)}, []) == {}
+
+    def test_a_view_is_read_as_what_it_shows(self) -> None:
+        engine = Engine.compile(affine(), device="cpu")
+        found = engine.run_tensors({"x": torch.from_numpy(X.T.copy()).T}, ["y"])
+        np.testing.assert_array_equal(found["y"].numpy(), Y)
+
+    def test_results_outlive_the_next_run(self) -> None:
+        engine = Engine.compile(affine(), device="cpu")
+        first = engine.run_tensors({"x": torch.from_numpy(X)}, ["y"])["y"]
+        engine.run_tensors({"x": torch.from_numpy(X + 1)}, ["y"])
+        np.testing.assert_array_equal(first.numpy(), Y)
+
+    def test_booleans_and_integers_keep_their_types(self) -> None:
+        model = onnx.parser.parse_model("""
+            <ir_version: 10, opset_import: ["" : 17]>
+            g (bool[n] b, int64[n] i) => (bool[n] c, int64[n] j) { c = Not(b)  j = Neg(i) }""")
+        found = Engine.compile(model, device="cpu").run_tensors(
+            {"b": torch.tensor([True, False]), "i": torch.tensor([3, -4])}, ["c", "j"]
+        )
+        assert found["c"].dtype is torch.bool
+        assert found["c"].tolist() == [False, True]
+        assert found["j"].tolist() == [-3, 4]
+
+    def test_what_the_runtime_refuses_is_one_message(self) -> None:
+        with pytest.raises(InputError, match="onnxruntime cannot run it"):
+            Engine.compile(affine(), device="cpu").run_tensors({"x": torch.zeros(2, 3)}, ["y"])
+
+    @pytest.mark.parametrize(
+        ("device", "message"),
+        [("cuda:0", "pip install onnxruntime-gpu"), ("meta", "ONNX models are run on cpu or cuda")],
+    )
+    def test_a_device_that_it_has_no_provider_for(self, device: str, message: str) -> None:
+        if device.startswith("cuda") and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+            pytest.skip("this onnxruntime runs on CUDA")
+        with pytest.raises(InputError, match=message):
+            Engine.compile(affine(), device=device)
