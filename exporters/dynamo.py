@@ -1,8 +1,9 @@
 """``torch.compile(model, backend="modhifi")``: slim what Dynamo has captured, and hand it on to another backend.
 
 Options (``torch.compile(..., options={...})``): ``backend``, the one that compiles the slim graph (default "inductor");
-``calib``, unlabelled inputs (default: those of the first call); and those of :func:`modhifi_graph.optimize`, of which one
-budget (default ``macs=0.5``). For inference: under ``torch.no_grad()``, as parameters are frozen into the slim graph.
+``mode``, Inductor's, as :func:`torch.compile` takes it for Inductor itself; ``calib``, unlabelled inputs (default: those of
+the first call); and those of :func:`modhifi_graph.optimize`, of which one budget (default ``macs=0.5``). For inference: under
+``torch.no_grad()``, as parameters are frozen into the slim graph.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import torch
@@ -28,7 +30,7 @@ slimmed and repaired in the same way."""
 def modhifi(graph_module: fx.GraphModule, example_inputs: Sequence[Any], *, options: Any = None) -> Compiled:
     """The backend. What cannot be slimmed is handed on as it is, with a warning that says why."""
     given = dict(options or {})
-    inner = torch._dynamo.lookup_backend(given.pop("backend", "inductor"))
+    inner = _inner(given.pop("backend", "inductor"), given.pop("mode", None))
     if torch.is_grad_enabled() and any(isinstance(t, torch.nn.Parameter) and t.requires_grad for t in example_inputs):
         _decline("gradients are enabled; call the compiled model under torch.no_grad()")
         return inner(graph_module, list(example_inputs))
@@ -43,6 +45,18 @@ def modhifi(graph_module: fx.GraphModule, example_inputs: Sequence[Any], *, opti
         return inner(graph_module, list(example_inputs))
     compiled = inner(slim, list(inputs))
     return lambda *arguments: compiled(*(arguments[i] for i in left))
+
+
+def _inner(backend: str, mode: str | None) -> Callable[[fx.GraphModule, list[Any]], Compiled]:
+    """What compiles the slim graph."""
+    compiler: Callable[..., Compiled] = torch._dynamo.lookup_backend(backend)
+    if mode is None:
+        return compiler
+    if backend != "inductor":
+        raise InputError(f"mode {mode!r} is Inductor's; the backend {backend} has none")
+    from torch._inductor import list_mode_options
+
+    return partial(compiler, config_patches=list_mode_options(mode))
 
 
 def _slimmed(module: fx.GraphModule, inputs: tuple[torch.Tensor, ...], options: dict[str, Any]) -> fx.GraphModule:

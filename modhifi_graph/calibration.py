@@ -68,12 +68,17 @@ class Calibration:
 
 
 def batch_size(graph: Graph, limit: int = BATCH_BYTES) -> int:
-    """As many samples as keep one batch's activations within ``limit``, counting known lengths only; 1 to LARGEST_BATCH."""
+    """As many samples as keep one batch's activations within ``limit``, counting known lengths only; 1 to LARGEST_BATCH.
+
+    Below that it is a power of two: which rows are sampled depends on how inputs are cut, and dialects that write the same
+    model in other numbers of ops should sample the same.
+    """
     elements = 0
     for op in graph.ops:
         for value in op.outputs:
             elements += math.prod(dim for dim in (value.shape or ())[1:] if isinstance(dim, int))
-    return int(min(LARGEST_BATCH, max(1, limit // (4 * max(1, elements)))))
+    most = max(1, limit // (4 * max(1, elements)))
+    return LARGEST_BATCH if most >= LARGEST_BATCH else 1 << (most.bit_length() - 1)
 
 
 def load(

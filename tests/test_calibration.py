@@ -12,8 +12,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from modhifi_graph.calibration import Calibration, load
+from modhifi_graph.calibration import Calibration, batch_size, load
 from modhifi_graph.errors import InputError
+from modhifi_graph.graph import Graph, Op, Value
 from modhifi_graph.images import Preprocess
 from modhifi_graph.interface import InputSpec, random_inputs, specs_of
 
@@ -400,3 +401,21 @@ class TestRandomInputs:
             random_inputs([X], 0, dims={"seq": -1})
         with pytest.raises(InputError, match="cannot synthesise the input text: object"):
             random_inputs([InputSpec("text", ("n",), np.dtype(object))], 0)
+
+
+class TestBatchSize:
+    def graph(self, elements: int) -> Graph:
+        x, y = Value("x", (None, 3)), Value("y", (None, elements))
+        return Graph((x,), (y,), (Op("Relu", "r", (x,), (y,), {}),))
+
+    @pytest.mark.parametrize(
+        ("fits", "expected"), [(1, 1), (0.5, 1), (3, 2), (32, 32), (63.9, 32), (99, 64), (100, 100), (1e6, 100)]
+    )
+    def test_it_is_a_power_of_two_or_the_largest(self, fits: float, expected: int) -> None:
+        elements = 1000
+        assert batch_size(self.graph(elements), limit=int(4 * elements * fits)) == expected
+
+    def test_lengths_that_are_not_known_do_not_count(self) -> None:
+        x, y = Value("x", (None, 3)), Value("y", ("n", "t", 50))
+        graph = Graph((x,), (y,), (Op("Relu", "r", (x,), (y,), {}),))
+        assert batch_size(graph, limit=4 * 50 * 8) == 8

@@ -10,6 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import modhifi_graph  # noqa: E402
+from modhifi_graph.errors import InputError  # noqa: E402
 from modhifi_graph.exporters import dynamo  # noqa: E402
 
 from ..oracles import modules  # noqa: E402
@@ -102,3 +103,10 @@ def test_with_gradients_the_dense_graph_is_compiled(watched: Watched) -> None:
     with pytest.warns(UserWarning, match="gradients are enabled"):
         found = compiled(images(4))
     torch.testing.assert_close(found, module(images(4)))
+
+
+def test_a_mode_is_inductors() -> None:
+    found = dynamo._inner("inductor", "max-autotune")
+    assert found.keywords["config_patches"]["max_autotune"] is True
+    with pytest.raises(InputError, match="mode 'max-autotune' is Inductor's; the backend eager has none"):
+        dynamo._inner("eager", "max-autotune")
