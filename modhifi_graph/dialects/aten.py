@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import fx
 from torch.export import ExportedProgram
+from torch.export.passes import move_to_device_pass
 from torch.utils import _pytree as pytree
 
 from modhifi_graph.dialects.aten_stepper import AtenStepper, results
@@ -104,15 +105,19 @@ class Lifted(Program):
         return next(n for n in node.all_input_nodes if n.op == "get_attr" and n.target == name)
 
 
-def functional(program: ExportedProgram) -> fx.GraphModule:
+def functional(program: ExportedProgram, device: torch.device | None = None) -> fx.GraphModule:
     """The module of an exported program without mutation, in operators of the table or of core ATen.
 
-    Composite operators that the table knows stay as they are. Parameters and buffers keep their names.
+    Composite operators that the table knows stay as they are. Parameters and buffers keep their names. With a ``device`` they
+    are copied there, and calls that make tensors make them there.
     """
     every: Any = torch.export.default_decompositions()
     table = {op: how for op, how in every.items() if _base(op) not in ATEN}
     with _quiet_copies():
-        module = program.run_decompositions(table).module()
+        program = program.run_decompositions(table)
+        if device is not None:
+            program = move_to_device_pass(program, str(device))
+        module = program.module()
     assert isinstance(module, fx.GraphModule)
     for node in list(module.graph.nodes):
         if any(check in str(node.target) for check in CHECKS) and not node.users:

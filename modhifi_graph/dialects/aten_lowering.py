@@ -189,9 +189,9 @@ def _gather(lowering: Lowering, op: Op, node: fx.Node) -> None:
     if indices.ndim == 0:
         set_argument(node, "index", int(indices))
         return
-    graph, name = lowering.lifted.module.graph, f"{node.name}_slim_index"
-    assign(lowering.lifted.module, name, torch.from_numpy(indices))
+    module, graph, name = lowering.lifted.module, lowering.lifted.module.graph, f"{node.name}_slim_index"
     source = next(n for n in node.all_input_nodes if n.op == "get_attr" and n is not node.args[0])
+    assign(module, name, torch.from_numpy(indices).to(attribute(module, str(source.target)).device))
     with graph.inserting_before(node):
         node.replace_input_with(source, graph.get_attr(name))
 

@@ -94,11 +94,9 @@ class TorchFrontEnd(FrontEnd):
         else:
             self.example, self.original = Example.of(inputs), module
             program = self._exported(module, dynamic_shapes)
-        dense = functional(program)
+        dense = functional(program, device)
         if options.fold_batchnorm:
             FoldBatchNorm()(dense)
-        if device is not None:
-            dense.to(device)
         self._device = home_of(dense)
         self.program = lift(dense)
         self.shapes = open_shapes(dense)

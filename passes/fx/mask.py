@@ -42,9 +42,10 @@ def _mask(lifted: Lifted, contraction: Contraction, keep: dict[Layout, np.ndarra
     mask[kept(contraction.axis_layout, keep)] = 1
     shape = [-1 if i == contraction.axis else 1 for i in range(value.rank or 0)]
     graph = lifted.module.graph
-    assign(lifted.module, name, torch.from_numpy(mask.reshape(shape)).to(source.meta["val"].dtype))
+    masked = source.meta["val"]
+    assign(lifted.module, name, torch.from_numpy(mask.reshape(shape)).to(masked.device, masked.dtype))
     with graph.inserting_before(node):
-        masked = graph.call_function(torch.ops.aten.mul.Tensor, (source, graph.get_attr(name)))
-    masked.meta["val"] = source.meta["val"]
-    node.replace_input_with(source, masked)
+        product = graph.call_function(torch.ops.aten.mul.Tensor, (source, graph.get_attr(name)))
+    product.meta["val"] = masked
+    node.replace_input_with(source, product)
     lifted.values[value] = source

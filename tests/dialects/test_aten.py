@@ -80,3 +80,23 @@ def test_the_groups_of_the_zoo_are_those_on_the_list(name: str) -> None:
     inputs = tuple(torch.from_numpy(array) for array in zoo.samples(name).values())
     groups = find_groups(couple(lift(functional(torch.export.export(zoo.module(name), inputs))).graph))
     assert golden.listing(groups) == golden.expected(name)
+
+
+class Tables(torch.nn.Module):
+    """Makes tensors as it runs, where its input is and where it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x) + torch.arange(4, device=x.device) + torch.zeros(4)
+
+
+def test_a_module_is_moved_with_all_that_it_makes() -> None:
+    module = Tables()
+    program = torch.export.export(module, (torch.ones(2, 4),))
+    moved = functional(program, torch.device("meta"))
+    assert moved(torch.ones(2, 4, device="meta")).device.type == "meta"
+    assert {p.device.type for p in moved.parameters()} == {"meta"}
+    assert {p.device.type for p in (*module.parameters(), *program.parameters())} == {"cpu"}

@@ -154,18 +154,19 @@ class TestOptimize:
             modhifi_graph.optimize(residual, images(4), budget=Macs(0.5), macs=0.5)
 
 
+@pytest.fixture(scope="module")
+def onnx_path(residual, tmp_path_factory) -> Path:
+    pytest.importorskip("onnxscript")
+    path = tmp_path_factory.mktemp("onnx") / "residual.onnx"
+    torch.onnx.export(
+        residual, (images(4),), path, dynamo=True, verbose=False, input_names=["x"],
+        dynamic_shapes=({0: torch.export.Dim.DYNAMIC},), external_data=False,
+    )  # fmt: skip
+    return path
+
+
 class TestTheSameAsOnnx:
     """The ONNX file of the same module: the same groups, plan and outputs."""
-
-    @pytest.fixture(scope="class")
-    def onnx_path(self, residual, tmp_path_factory) -> Path:
-        pytest.importorskip("onnxscript")
-        path = tmp_path_factory.mktemp("onnx") / "residual.onnx"
-        torch.onnx.export(
-            residual, (images(4),), path, dynamo=True, verbose=False, input_names=["x"],
-            dynamic_shapes=({0: torch.export.Dim.DYNAMIC},), external_data=False,
-        )  # fmt: skip
-        return path
 
     def test_the_same_plan_and_nearly_the_same_weights(self, slim, onnx_path: Path) -> None:
         onnxruntime = pytest.importorskip("onnxruntime")
@@ -290,3 +291,14 @@ def test_the_command_line_takes_exported_programs(residual, tmp_path: Path) -> N
     slim = torch.export.load(tmp_path / "slim.pt2").module()
     assert slim(images(5)).shape == (5, 5)
     assert modhifi_graph.Plan.load(tmp_path / "plan.json").settings["samples"] == 64
+
+
+def test_bfloat16_stays_bfloat16() -> None:
+    module, _, _ = modules.build("residual")
+    wide = modhifi_graph.optimize(module, images(4), calib=images(), budget=Macs(0.6), bench_seconds=0)
+    half = modhifi_graph.optimize(
+        module.bfloat16(), images(4).bfloat16(), calib=images().bfloat16(), budget=Macs(0.6), bench_seconds=0
+    )
+    assert {p.dtype for p in half.module.parameters()} == {torch.bfloat16}
+    assert half.report["macs"] == wide.report["macs"]
+    assert abs(half.report["fidelity"] - wide.report["fidelity"]) < 0.02
