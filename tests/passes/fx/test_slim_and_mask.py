@@ -159,6 +159,9 @@ def test_folding_batch_norms(name: str) -> None:
     assert [(g.name, g.size) for g in again.groups] == [(g.name, g.size) for g in case.groups.groups]
 
 
+SINGLE = {"mixtral_grouped": "PyTorch's grouped product takes no doubles"}
+
+
 def zoo_cases() -> list[object]:
     quick = ("resnet18", "llama", "bert", "mixtral", "mixtral_grouped")
     return [pytest.param(name, marks=() if name in quick else pytest.mark.slow) for name in zoo.ZOO]
@@ -170,7 +173,11 @@ def test_the_zoo(name: str) -> None:
     if importlib.util.find_spec(library) is None:
         pytest.skip(f"{name} needs {library}: pip install {library}")
     zoo.import_torch()
-    case = Case(zoo.module(name), tuple(torch.from_numpy(a) for a in zoo.samples(name).values()), dynamic=False)
+    # In double precision: another order of summation moves the outputs of a deep network in single precision by up to 1e-4.
+    dtype = torch.float32 if name in SINGLE else torch.float64
+    inputs = tuple(torch.from_numpy(a) for a in zoo.samples(name).values())
+    inputs = tuple(x.to(dtype) if x.is_floating_point() else x for x in inputs)
+    case = Case(zoo.module(name).to(dtype), inputs, dynamic=False)
     for seed, fraction in PLANS[:2]:
         assert case.slim_against_mask(seed, fraction) < TOLERANCE
-    assert case.permuted_against_original(0) < 1e-5
+    assert case.permuted_against_original(0) < TOLERANCE
