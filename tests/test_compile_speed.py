@@ -32,7 +32,7 @@ def test_a_stage_lasts_from_its_first_report_to_its_last_and_one_more_part(
         stages("observe", done, 3)
     stages("score", 1, 1)
     assert stages.seconds("observe") == pytest.approx(6.0)
-    assert stages.seconds("score") == stages.seconds("never heard of") == 0.0
+    assert stages.seconds("score") is stages.seconds("never heard of") is None
 
 
 def test_models_come_with_their_images(tool: ModuleType) -> None:
@@ -47,4 +47,4 @@ def test_the_whole_command(tool: ModuleType, capsys: pytest.CaptureFixture[str])
     """Inductor needs a C++ compiler and a while."""
     tool.main(["digits-vit", "--images", "60", "--seconds", "0.5"])
     row = capsys.readouterr().out.splitlines()[-1]
-    assert re.fullmatch(r"\| digits-vit \|( [\d.]+ \|){2} [\d.]+ \([\d.]+ to [\d.]+\) \|( [\d.]+ \|){3}  \|", row), row
+    assert re.fullmatch(r"\| digits-vit \|( [\d.]+ \|){2} [\d.]+ \([\d.]+ to [\d.]+\) \|( [\d.]* \|){3}  \|", row), row

@@ -43,10 +43,10 @@ class Stages:
         if done == total:
             print(f"  {stage}: {total} done", file=sys.stderr, flush=True)
 
-    def seconds(self, stage: str) -> float:
-        """From the first report to the last, and as much again as the first part took on average."""
-        times = self.heard.get(stage, [0.0])
-        return (times[-1] - times[0]) * len(times) / max(1, len(times) - 1)
+    def seconds(self, stage: str) -> float | None:
+        """From the first report to the last, and as much again as a part took on average; None of a single part."""
+        times = self.heard.get(stage, [])
+        return (times[-1] - times[0]) * len(times) / (len(times) - 1) if len(times) > 1 else None
 
 
 @dataclass(frozen=True)
@@ -56,18 +56,19 @@ class Row:
     model: str
     calls: Comparison
     forward: float
-    observe: float
+    observe: float | None
     whole: float
     memory: int | None
 
     def __str__(self) -> str:
         found = self.calls.to_json()
         low, high = found["interval"]
+        observe = "" if self.observe is None else f"{self.observe:.1f}"
         memory = "" if self.memory is None else f"{self.memory / 1e9:.1f}"
         return (
             f"| {self.model} | {found['a']['median']:.2f} | {found['b']['median']:.2f} "
             f"| {found['speedup']:.2f} ({low:.2f} to {high:.2f}) "
-            f"| {self.forward:.1f} | {self.observe:.1f} | {self.whole:.1f} | {memory} |"
+            f"| {self.forward:.1f} | {observe} | {self.whole:.1f} | {memory} |"
         )
 
 
