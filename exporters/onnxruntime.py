@@ -170,13 +170,14 @@ class Engine:
         if not outputs:
             return {}
         import torch
+        from onnx_ir.tensor_adapters import from_torch_dtype
 
         kind, index = _place(self.device)
         held = {name: tensor.contiguous() for name, tensor in feeds.items()}
         binding = self._session.io_binding()
         for name, tensor in held.items():
-            dtype = torch.empty(0, dtype=tensor.dtype).numpy().dtype
-            binding.bind_input(name, kind, index, dtype, tuple(tensor.shape), tensor.data_ptr())
+            element = int(from_torch_dtype(tensor.dtype))
+            binding.bind_input(name, kind, index, element, tuple(tensor.shape), tensor.data_ptr())
         for name in outputs:
             binding.bind_output(name, kind, index)
         if kind == "cuda":

@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import torch
+from onnx_ir.tensor_adapters import from_torch_dtype
 
 from modhifi_graph.dialects.program import Feeds, Stepper, Weights, tensor
 from modhifi_graph.exporters.onnxruntime import Engine
@@ -125,7 +126,7 @@ class OnnxStepper(Stepper):
         segment.graph.initializer.extend(tensor for name, tensor in constants.items() if name in needed)
         for name in fed:
             held = self._live[0][name]
-            kind = onnx.helper.np_dtype_to_tensor_dtype(torch.empty(0, dtype=held.dtype).numpy().dtype)
+            kind = int(from_torch_dtype(held.dtype))
             segment.graph.input.append(onnx.helper.make_tensor_value_info(name, kind, [None] * held.ndim))
         segment.graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
         return segment

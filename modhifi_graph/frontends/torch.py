@@ -176,6 +176,8 @@ class FinishedModule(Finished):
 
     def __init__(self, front: TorchFrontEnd, slim: fx.GraphModule) -> None:
         self._front, self._slim = front, slim
+        for child in slim.modules():
+            child.training = front.original.training
         self.sizes = _bytes(front.original), _bytes(slim)
 
     def answers(self, batches: Sequence[Feeds], threads: int) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:

@@ -206,6 +206,19 @@ class TestTensors:
         assert found["c"].tolist() == [False, True]
         assert found["j"].tolist() == [-3, 4]
 
+    def test_types_that_numpy_lacks_and_no_elements_at_all(self) -> None:
+        model = onnx.parser.parse_model("""
+            <ir_version: 10, opset_import: ["" : 17]>
+            g (bfloat16[n] a, float[m] b, float[k] ones) => (bfloat16[n] c, float[l] d) {
+              c = Identity(a)
+              d = Concat<axis = 0>(b, ones)
+            }""")
+        feeds = {"a": torch.tensor([0.5, 2.0], dtype=torch.bfloat16), "b": torch.empty(0), "ones": torch.ones(2)}
+        found = Engine.compile(model, device="cpu").run_tensors(feeds, ["c", "d"])
+        assert found["c"].dtype is torch.bfloat16
+        assert found["c"].tolist() == [0.5, 2.0]
+        assert found["d"].tolist() == [1.0, 1.0]
+
     def test_what_the_runtime_refuses_is_one_message(self) -> None:
         with pytest.raises(InputError, match="onnxruntime cannot run it"):
             Engine.compile(affine(), device="cpu").run_tensors({"x": torch.zeros(2, 3)}, ["y"])

@@ -80,9 +80,9 @@ class TestOptimize:
         """Modes, frozen weights, gradients, parameter groups by name, a state dict there and back."""
         dense = modules.build("residual")[0]
         dense.point.requires_grad_(False)
-        module = modhifi_graph.optimize(
-            dense, images(1), calib=images(), budget=Macs(0.5), bench_seconds=0
-        ).module.train()
+        module = modhifi_graph.optimize(dense, images(1), calib=images(), budget=Macs(0.5), bench_seconds=0).module
+        assert {child.training for child in module.modules()} == {dense.training}
+        module.train()
         assert all(child.training for child in module.modules())
         frozen = {name for name, parameter in module.named_parameters() if not parameter.requires_grad}
         assert frozen == {"point.weight", "point.bias"}
