@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from modhifi_graph.calibration import BATCH_BYTES
-from modhifi_graph.errors import InputError
+from modhifi_graph.errors import InputError, first_line
 
 GPU_BATCH_BYTES = 1 << 32
 """What one batch's activations may take on a GPU; less where less than four times as much is free."""
@@ -18,8 +18,9 @@ def device_of(name: str | None) -> torch.device | None:
         if device is not None:
             torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        reason = next(iter(str(error).strip().splitlines()), repr(error))
-        raise InputError(f"device {name!r} cannot be used here: {reason}; leave it out to stay on the CPU") from error
+        raise InputError(
+            f"device {name!r} cannot be used here: {first_line(error)}; leave it out to stay on the CPU"
+        ) from error
     return device
 
 

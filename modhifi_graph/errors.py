@@ -17,3 +17,8 @@ class VerificationError(ModhifiError):
     """The slim graph is not the graph that was meant to be emitted, so nothing was written."""
 
     exit_code = 3
+
+
+def first_line(error: BaseException) -> str:
+    """What an exception says first; PyTorch's messages run to pages."""
+    return next(iter(str(error).strip().splitlines()), repr(error))

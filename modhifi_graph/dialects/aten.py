@@ -54,19 +54,17 @@ class Lifted(Program):
 
     def assign(self, op: Op, slot: int, array: np.ndarray, stepper: Stepper | None = None) -> None:
         node, value = self.nodes[op], op.input(slot)
-        if value is not None:
-            old = attribute(self.module, value.name)
-            made = torch.from_numpy(np.ascontiguousarray(array)).to(old.device, old.dtype)
-            if len(readers(self.module, value.name)) == 1:
-                assign(self.module, value.name, like(old, made))
-                return
-            name, source = f"{value.name}_{node.name}", self._argument(node, value.name)
+        model = value or op.inputs[1]  # a bias that is not there yet is made like the weight
+        assert model is not None
+        old = attribute(self.module, model.name)
+        made = torch.from_numpy(np.ascontiguousarray(array)).to(old.device, old.dtype)
+        if value is None:
+            name, source = f"{model.name.removesuffix('weight')}bias", None
+        elif len(readers(self.module, value.name)) == 1:
+            assign(self.module, value.name, like(old, made))
+            return
         else:
-            weight = op.inputs[1]
-            assert weight is not None
-            old = attribute(self.module, weight.name)
-            made = torch.from_numpy(np.ascontiguousarray(array)).to(old.device, old.dtype)
-            name, source = f"{weight.name.removesuffix('weight')}bias", None
+            name, source = f"{value.name}_{node.name}", self._argument(node, value.name)
         assign(self.module, name, like(old, made))
         with self.module.graph.inserting_before(node):
             fresh = self.module.graph.get_attr(name)

@@ -48,10 +48,14 @@ class Eliminator:
         self._restart()
 
     def costs(self) -> torch.Tensor:
-        """The exact cost of removing each component next, shape (components,). O(G components block^3)."""
+        """The exact cost of removing each component next, shape (components,); infinite once it is gone.
+
+        O(G components block^3).
+        """
         each: torch.Tensor = torch.linalg.solve(self._inner, self._gram)
-        costs = each.new_zeros(len(self._blocks))
-        costs[self._alive] = each.diagonal(dim1=-2, dim2=-1).sum((0, -1)).clamp_min(0) * self._scale
+        found = each.diagonal(dim1=-2, dim2=-1).sum((0, -1)).clamp_min(0) * self._scale
+        costs = each.new_full((len(self._blocks),), torch.inf)
+        costs[self._alive] = found.masked_fill(self._gone, torch.inf)
         return costs
 
     def remove(self, component: int) -> None:
@@ -62,9 +66,8 @@ class Eliminator:
         inverse = columns[:, self._outputs :]
         rows = torch.linalg.solve(inverse[:, where], inverse.transpose(1, 2))  # H[P, P]^-1 H[P, :]
         self._update_blocks(columns, rows)
-        # What is gone must not cost anything again.
+        # What is left of its blocks is zero but for rounding; costs must still be able to solve with them.
         self._inner[:, here] = torch.eye(len(where), dtype=rows.dtype, device=rows.device)
-        self._gram[:, here] = 0
         self._gone |= here
         self._columns, self._rows = torch.cat([self._columns, columns], 2), torch.cat([self._rows, rows], 1)
         if self._rows.shape[1] >= PENDING:
@@ -127,14 +130,11 @@ def removal_order(
     order: list[int] = []
     paid: list[float] = []
     snapshots: dict[int, list[torch.Tensor]] = {}
-    gone = torch.zeros(components, dtype=torch.bool, device=eliminators[0].costs().device)
     for done in range(1, components):
         cost = torch.stack([e.costs() for e in eliminators]).sum(0)
-        cost[gone] = torch.inf
         best = int(cost.argmin())
         order.append(best)
         paid.append(float(cost[best]))
-        gone[best] = True
         for e in eliminators:
             e.remove(best)
         if done in stops:

@@ -14,7 +14,7 @@ from torch.export import Dim, ExportedProgram
 from torch.utils import _pytree as pytree
 
 from modhifi_graph.dialects.aten import placeholders
-from modhifi_graph.errors import InputError
+from modhifi_graph.errors import InputError, first_line
 from modhifi_graph.frontends.calls import Example
 
 FORCE, FORCE_NOT = "TORCH_FORCE_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
@@ -32,15 +32,10 @@ def load(path: str | os.PathLike[str]) -> ExportedProgram:
     try:
         return torch.export.load(Path(path))
     except Exception as error:  # whatever a damaged or hostile archive makes the reader do
-        raise InputError(f"{path}: is not an exported program that can be read safely: {_first_line(error)}") from error
+        raise InputError(f"{path}: is not an exported program that can be read safely: {first_line(error)}") from error
     finally:
         del os.environ[FORCE]
         os.environ.update({name: value for name, value in before.items() if value is not None})
-
-
-def _first_line(error: BaseException) -> str:
-    """What PyTorch says first; its messages run to pages."""
-    return next(iter(str(error).strip().splitlines()), repr(error))
 
 
 def exported(module: torch.nn.Module, example: Example, shapes: Any, label: str) -> ExportedProgram:
@@ -52,7 +47,7 @@ def exported(module: torch.nn.Module, example: Example, shapes: Any, label: str)
     try:
         return export(module, example, shapes)
     except Exception as error:
-        raise InputError(f"{label}: torch.export cannot export it with these inputs: {_first_line(error)}") from error
+        raise InputError(f"{label}: torch.export cannot export it with these inputs: {first_line(error)}") from error
 
 
 def export(module: torch.nn.Module, example: Example, shapes: Any) -> ExportedProgram:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 
 import pytest
 
@@ -16,7 +15,7 @@ from modhifi_graph.axes.rules import RULES  # noqa: E402
 from modhifi_graph.dialects.aten import functional, lift  # noqa: E402
 from modhifi_graph.dialects.aten_table import ATEN, BOUNDARIES  # noqa: E402
 
-from ..oracles import golden, modules, zoo  # noqa: E402
+from ..oracles import golden, modules, params, zoo  # noqa: E402
 
 GROUPS = {
     "residual": {"stem.weight": 8, "conv1.weight": 12, "conv2.weight/0": 4, "conv2.weight/2": 4, "point.weight": 10},
@@ -65,17 +64,13 @@ def test_every_kind_is_one_that_the_axes_know(name: str) -> None:
     assert {op.kind for op in graph.ops} <= RULES.keys() | MOVEMENT.keys()
 
 
-def zoo_cases() -> list[object]:
-    quick = ("resnet18", "shufflenet_v2_x1_0", "llama", "bert", "mixtral", "mixtral_grouped")
-    return [pytest.param(name, marks=() if name in quick else pytest.mark.slow) for name in zoo.ZOO]
+QUICK = ("resnet18", "shufflenet_v2_x1_0", "llama", "bert", "mixtral", "mixtral_grouped")
 
 
-@pytest.mark.parametrize("name", zoo_cases())
+@pytest.mark.parametrize("name", params.names(QUICK))
 def test_the_groups_of_the_zoo_are_those_on_the_list(name: str) -> None:
     """The same list that the ONNX dialect must find, in `tests/oracles/test_equivalence.py`."""
-    library = zoo.ZOO[name].library
-    if importlib.util.find_spec(library) is None:
-        pytest.skip(f"{name} needs {library}: pip install {library}")
+    params.require(name)
     zoo.import_torch()
     inputs = tuple(torch.from_numpy(array) for array in zoo.samples(name).values())
     groups = find_groups(couple(lift(functional(torch.export.export(zoo.module(name), inputs))).graph))

@@ -8,7 +8,6 @@ difference, or as a model that the runtime refuses.
 from __future__ import annotations
 
 import functools
-import importlib.util
 
 import numpy as np
 import onnx
@@ -17,7 +16,7 @@ import pytest
 from modhifi_graph.passes.slim import Slim
 from modhifi_graph.plan import random_plan
 
-from . import equivalence, golden, small, zoo
+from . import equivalence, golden, params, small, zoo
 from .equivalence import Case
 
 pytest.importorskip("onnxruntime")
@@ -61,9 +60,7 @@ def small_case(name: str) -> Case:
 
 
 def zoo_case(name: str, exporter: str, dynamic: bool) -> Case:
-    library = zoo.ZOO[name].library
-    if importlib.util.find_spec(library) is None:
-        pytest.skip(f"{name} needs {library}: pip install {library}")
+    params.require(name)
     feeds = zoo.samples(name, seed=1, batch=3 if dynamic else None)
     return Case.of(zoo.export(name, exporter, dynamic=dynamic), feeds)
 

@@ -1,7 +1,6 @@
 """The models that the oracles run on are what they claim to be: they run, they match, and every weight shows."""
 
 import dataclasses
-import importlib.util
 from itertools import chain
 
 import numpy as np
@@ -9,7 +8,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from . import small, zoo
+from . import params, small, zoo
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
@@ -21,12 +20,6 @@ def run(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> list[np.ndarray
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     return session.run(None, feeds)
-
-
-def require(name: str) -> None:
-    library = zoo.ZOO[name].library
-    if importlib.util.find_spec(library) is None:
-        pytest.skip(f"{name} needs {library}: pip install {library}")
 
 
 def axes(value: onnx.ValueInfoProto) -> tuple[int | str, ...]:
@@ -47,7 +40,7 @@ def zoo_cases() -> list[object]:
 
 @pytest.mark.parametrize(("name", "exporter", "dynamic"), zoo_cases())
 def test_export_computes_what_torch_computes(torch, name, exporter, dynamic):
-    require(name)
+    params.require(name)
     architecture = zoo.ZOO[name]
     model = zoo.export(name, exporter, dynamic=dynamic)
     for declared, value in zip(architecture.inputs, model.graph.input, strict=True):
@@ -65,11 +58,9 @@ def test_export_computes_what_torch_computes(torch, name, exporter, dynamic):
     assert expected.std(axis=0).mean() >= 0.05 * expected.std()
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in zoo.ZOO]
-)
+@pytest.mark.parametrize("name", params.names(QUICK))
 def test_weights_are_seeded_and_leave_nothing_at_its_initial_value(torch, name):
-    require(name)
+    params.require(name)
     model, again = zoo.module(name), zoo.module(name)
     for (key, first), second in zip(model.state_dict().items(), again.state_dict().values(), strict=True):
         assert torch.equal(first, second), key

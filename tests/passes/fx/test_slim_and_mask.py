@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 
 import numpy as np
 import pytest
@@ -20,7 +19,7 @@ from modhifi_graph.passes.fx.mask import Mask  # noqa: E402
 from modhifi_graph.passes.fx.slim import Slim  # noqa: E402
 from modhifi_graph.plan import Plan, random_plan  # noqa: E402
 
-from ...oracles import modules, zoo  # noqa: E402
+from ...oracles import modules, params, zoo  # noqa: E402
 
 TOLERANCE = 2e-6
 PLANS = ((0, 0.5), (1, 0.25), (2, 0.8))
@@ -162,16 +161,12 @@ def test_folding_batch_norms(name: str) -> None:
 SINGLE = {"mixtral_grouped": "PyTorch's grouped product takes no doubles"}
 
 
-def zoo_cases() -> list[object]:
-    quick = ("resnet18", "llama", "bert", "mixtral", "mixtral_grouped")
-    return [pytest.param(name, marks=() if name in quick else pytest.mark.slow) for name in zoo.ZOO]
+QUICK = ("resnet18", "llama", "bert", "mixtral", "mixtral_grouped")
 
 
-@pytest.mark.parametrize("name", zoo_cases())
+@pytest.mark.parametrize("name", params.names(QUICK))
 def test_the_zoo(name: str) -> None:
-    library = zoo.ZOO[name].library
-    if importlib.util.find_spec(library) is None:
-        pytest.skip(f"{name} needs {library}: pip install {library}")
+    params.require(name)
     zoo.import_torch()
     # In double precision: another order of summation moves the outputs of a deep network in single precision by up to 1e-4.
     dtype = torch.float32 if name in SINGLE else torch.float64
