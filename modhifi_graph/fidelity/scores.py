@@ -93,29 +93,60 @@ def component_inputs(consumer: Consumer, group: Group) -> torch.Tensor:
     return torch.from_numpy(np.stack([np.flatnonzero(columns == i) for i in range(group.size)]))
 
 
-def component_scores(consumer: Consumer, moments: Moments, group: Group, criterion: str) -> np.ndarray:
-    """The score of every component at one consumer, in units of the consumer's output energy. Shape (components,)."""
+@dataclass(frozen=True, eq=False)
+class Contributions:
+    """What each component of a group contributes to each output channel of one consumer.
+
+    Attributes
+    ----------
+    rowsum : ``R_ci = E<y_c, A_ci>``, shape (G, components, o).
+    energy : ``Q_ci = E||A_ci||^2``, shape (G, components, o), above zero.
+    total : ``E||y_c||^2``, shape (G, 1, o), above zero.
+    """
+
+    rowsum: torch.Tensor
+    energy: torch.Tensor
+    total: torch.Tensor
+
+    @property
+    def alpha(self) -> torch.Tensor:
+        """``alpha_ci = R_ci / Q_ci``, the best scale for the contribution alone. Shape (G, components, o)."""
+        return self.rowsum / self.energy
+
+    @property
+    def singleton(self) -> torch.Tensor:
+        """``s_ci = R_ci^2 / (Q_ci E||y_c||^2)``, the Subset Fidelity of {i}, in [0, 1]. Shape (G, components, o)."""
+        return self.rowsum.square() / (self.energy * self.total)
+
+
+def contributions(consumer: Consumer, moments: Moments, group: Group) -> Contributions:
+    """The second-order statistics of every contribution ``A_ci = W[c, P_i] x[P_i]``, centred."""
     weight, covariance = weight_of(consumer, moments.mean), moments.covariance
     blocks = component_inputs(consumer, group).to(weight.device)
     target = weight @ covariance
     own = weight[:, :, blocks].permute(0, 2, 1, 3)  # G, components, o, block
-    if criterion == "magnitude":
-        return own.square().sum((0, 2, 3)).cpu().numpy()
-    rowsum = (own * target[:, :, blocks].permute(0, 2, 1, 3)).sum(-1)  # G, components, o
+    rowsum = (own * target[:, :, blocks].permute(0, 2, 1, 3)).sum(-1)
     inner = covariance[:, blocks[:, :, None], blocks[:, None, :]]
     energy = ((own @ inner) * own).sum(-1).clamp_min(1e-30)
-    total = (target * weight).sum(-1)[:, None].clamp_min(1e-30)  # G, 1, o
-    if criterion == "energy":
-        score = energy
-    elif criterion == "rowsum":
-        score = rowsum
-    elif criterion == "fidelity":
-        score = rowsum.square() / energy  # s_ci times the energy of channel c
-    elif criterion == "alpha":
-        score = (rowsum / energy) * total / group.size
-    else:
-        score = torch.zeros_like(energy)
-    return score.sum((0, 2)).cpu().numpy()
+    return Contributions(rowsum, energy, (target * weight).sum(-1)[:, None].clamp_min(1e-30))
+
+
+def component_scores(consumer: Consumer, moments: Moments, group: Group, criterion: str) -> np.ndarray:
+    """The score of every component at one consumer, in units of the consumer's output energy. Shape (components,)."""
+    if criterion == "random":
+        return np.zeros(group.size)
+    if criterion == "magnitude":
+        weight = weight_of(consumer, moments.mean)
+        own = weight[:, :, component_inputs(consumer, group).to(weight.device)]
+        return own.square().sum((0, 1, 3)).cpu().numpy()
+    found = contributions(consumer, moments, group)
+    scores = {
+        "energy": lambda: found.energy,
+        "rowsum": lambda: found.rowsum,
+        "fidelity": lambda: found.singleton * found.total,
+        "alpha": lambda: found.alpha * found.total / group.size,
+    }
+    return scores[criterion]().sum((0, 2)).cpu().numpy()
 
 
 def output_energy(consumer: Consumer, moments: Moments) -> float:
