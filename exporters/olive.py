@@ -52,7 +52,7 @@ BUDGETS = (*FRACTIONS, "plan")
 
 OPTIONS: dict[str, tuple[Any, Any, str]] = {
     "criterion": (str, "obs", "What to remove: obs, fidelity, alpha, rowsum, energy, magnitude or random."),
-    "compensation": (str, "sequential", "How to repair the rest: sequential, lstsq, scalar, bias or none."),
+    "compensation": (str, "joint", "How to repair the rest: joint, sequential, lstsq, scalar, bias or none."),
     "samples": (int, None, "Calibrate on a random subset of this size."),
     "seed": (int, 0, "Seed of every random choice; the same seed gives the same model."),
     "only": (list[str], None, "Globs: prune only groups or parameters that match."),

@@ -130,8 +130,8 @@ def optimize(
         str, typer.Option(help="What to remove: obs, fidelity, alpha, rowsum, energy, magnitude or random.")
     ] = "obs",
     compensation: Annotated[
-        str, typer.Option(help="How to repair the rest: sequential, lstsq, scalar, bias or none.")
-    ] = "sequential",
+        str, typer.Option(help="How to repair the rest: joint, sequential, lstsq, scalar, bias or none.")
+    ] = "joint",
     samples: Annotated[int | None, typer.Option(min=1, help="Calibrate on a random subset of this size.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
     only: Annotated[

@@ -48,7 +48,7 @@ def optimize(
     keep: float | None = None,
     plan: Plan | None = None,
     criterion: str = "obs",
-    compensation: str = "sequential",
+    compensation: str = "joint",
     samples: int | None = None,
     seed: int = 0,
     only: Sequence[str] = (),
@@ -81,8 +81,8 @@ def optimize(
         Apply this plan instead. Exactly one of these is given.
     criterion : str, default "obs"
         One of ``obs``, ``fidelity``, ``alpha``, ``rowsum``, ``energy``, ``magnitude``, ``random``.
-    compensation : str, default "sequential"
-        One of ``none``, ``bias``, ``scalar``, ``lstsq``, ``sequential``.
+    compensation : str, default "joint"
+        One of ``none``, ``bias``, ``scalar``, ``lstsq``, ``sequential``, ``joint``.
     samples : int, optional
         Calibrate on a random subset of this size.
     seed : int, default 0

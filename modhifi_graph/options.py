@@ -20,7 +20,7 @@ class Options:
     budget: Budget | None
     plan: Plan | None
     criterion: str = "obs"
-    compensation: str = "sequential"
+    compensation: str = "joint"
     samples: int | None = None
     seed: int = 0
     limits: Limits = field(default_factory=Limits)

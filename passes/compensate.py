@@ -9,7 +9,7 @@ import onnx_ir as ir
 from modhifi_graph.axes.groups import Groups
 from modhifi_graph.dialects.onnx import lift
 from modhifi_graph.dialects.program import Feeds
-from modhifi_graph.fidelity import compensation
+from modhifi_graph.fidelity import compensation, sequential
 from modhifi_graph.fidelity.consumers import Consumer
 from modhifi_graph.fidelity.moments import Moments
 from modhifi_graph.plan import Plan
@@ -26,7 +26,7 @@ class Compensate(ir.passes.InPlacePass):
     groups : its groups.
     plan : what stayed.
     method : one of :data:`METHODS`.
-    batches : calibration inputs, for "sequential".
+    batches : calibration inputs, for "sequential" and "joint".
     moments : of the dense model's consumers, for the local methods.
     """
 
@@ -35,7 +35,7 @@ class Compensate(ir.passes.InPlacePass):
         dense: ir.Model,
         groups: Groups,
         plan: Plan,
-        method: str = "sequential",
+        method: str = "joint",
         *,
         batches: Sequence[Feeds] = (),
         moments: Mapping[Consumer, Moments] | None = None,
@@ -51,8 +51,8 @@ class Compensate(ir.passes.InPlacePass):
     def requires(self, model: ir.Model) -> None:
         if self._method not in METHODS:
             raise ir.passes.PreconditionError(f"compensation {self._method!r} is none of {', '.join(METHODS)}")
-        if self._method == "sequential" and not self._batches:
-            raise ir.passes.PreconditionError("sequential compensation needs calibration inputs")
+        if self._method in sequential.METHODS and not self._batches:
+            raise ir.passes.PreconditionError(f"{self._method} compensation needs calibration inputs")
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         self._shapes = _shapes(model)

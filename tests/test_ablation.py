@@ -50,7 +50,7 @@ def test_each_cell_is_what_optimize_makes(
     with (tmp_path / "a.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(r["criterion"], r["compensation"]) for r in rows] == [
-        (c, m) for c in ("obs", "random") for m in ("none", "bias", "scalar", "lstsq", "sequential")
+        (c, m) for c in ("obs", "random") for m in ("none", "bias", "scalar", "lstsq", "sequential", "joint")
     ]
     for row in rows[::4]:
         report = optimize(
@@ -61,8 +61,8 @@ def test_each_cell_is_what_optimize_makes(
         assert float(row["macs"]) == pytest.approx(report["macs"]["after"] / report["macs"]["before"], abs=1e-6)
         assert row["score"] == row["fidelity"]
     header, rule, *body = shown.out.splitlines()
-    assert header == "| criterion | none | bias | scalar | lstsq | sequential |"
-    assert rule == "| --- | ---: | ---: | ---: | ---: | ---: |"
+    assert header == "| criterion | none | bias | scalar | lstsq | sequential | joint |"
+    assert rule == "| --- | ---: | ---: | ---: | ---: | ---: | ---: |"
     assert [line.split(" | ")[0] for line in body] == ["| obs", "| random"]
     assert shown.out.count("**") == 2
     assert "obs + lstsq: 0." in shown.err

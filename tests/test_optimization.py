@@ -81,7 +81,7 @@ class TestDigits:
         ]  # fmt: skip
         assert report["plan"] == digits.plan.to_json()
         assert report["plan"]["settings"] == {
-            "keep": 0.5, "criterion": "obs", "compensation": "sequential", "seed": 0, "samples": 60,
+            "keep": 0.5, "criterion": "obs", "compensation": "joint", "seed": 0, "samples": 60,
             "fold_batchnorm": True,
         }  # fmt: skip
 

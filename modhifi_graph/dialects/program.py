@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,14 @@ class Program(ABC):
     @abstractmethod
     def assign(self, op: Op, slot: int, array: np.ndarray, stepper: Stepper | None = None) -> None:
         """Give an op a constant of its own, in the model and in a run of it that is under way."""
+
+
+@dataclass(frozen=True, eq=False)
+class Mark:
+    """Where a run stood: before which node, and what it held of every batch."""
+
+    position: int
+    live: tuple[Feeds, ...]
 
 
 class Stepper(ABC):
@@ -84,6 +93,14 @@ class Stepper(ABC):
         if position > self._next:
             for _ in self._turns(position, []):
                 pass
+
+    def mark(self) -> Mark:
+        """Where the run stands, to come back to; what it holds stays in memory as long as the mark does."""
+        return Mark(self._next, tuple(self._live))
+
+    def rewind(self, mark: Mark) -> None:
+        """Go back to a mark. What runs again from there reads constants as they are now."""
+        self._next, self._live = mark.position, list(mark.live)
 
     @abstractmethod
     def outcome(self, outputs: Sequence[str], weights: Mapping[str, Weights]) -> list[dict[str, torch.Tensor]]:

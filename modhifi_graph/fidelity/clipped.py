@@ -83,7 +83,7 @@ def refine(
         bias = torch.zeros_like(bias)
     for _ in range(SWEEPS):
         output = torch.baddbmm(bias.to(x)[:, None], x, weight.to(x).transpose(1, 2)) + stream
-        residual = _wanted(output, target, sample.low, sample.high) - output
+        residual = wanted(output, target, sample.low, sample.high) - output
         cross = torch.bmm(residual.transpose(1, 2), x).double() / rows - shrink * (weight - old)
         offset = residual.mean(1, dtype=torch.float64)
         if intercept:
@@ -95,7 +95,7 @@ def refine(
     return weight, bias
 
 
-def _wanted(output: torch.Tensor, target: torch.Tensor, low: float, high: float) -> torch.Tensor:
+def wanted(output: torch.Tensor, target: torch.Tensor, low: float, high: float) -> torch.Tensor:
     """The target, moved to the output wherever that is beyond the same bound."""
     below = torch.where(target <= low, output.clamp(max=low), target)
     return torch.where(target >= high, output.clamp(min=high), below)

@@ -11,7 +11,7 @@ from modhifi_graph.fidelity.consumers import Consumer
 from modhifi_graph.fidelity.moments import Moments
 from modhifi_graph.plan import Plan
 
-METHODS = ("none", *local.METHODS, "sequential")
+METHODS = ("none", *local.METHODS, *sequential.METHODS)
 
 
 def compensate(
@@ -19,7 +19,7 @@ def compensate(
     groups: Groups,
     slim: Program,
     plan: Plan,
-    method: str = "sequential",
+    method: str = "joint",
     *,
     batches: Sequence[Feeds] = (),
     moments: Mapping[Consumer, Moments] | None = None,
@@ -33,11 +33,13 @@ def compensate(
     ----------
     groups : of ``dense``.
     method : one of :data:`METHODS`.
-    batches : calibration inputs, for "sequential".
+    batches : calibration inputs, for the sequential methods.
     moments : of the dense model's consumers, for the local methods.
     """
     if method == "none" or not plan.groups:
         return 0
-    if method == "sequential":
-        return sequential.compensate(dense, groups, slim, plan, batches, seed=seed, threads=threads, progress=progress)
+    if method in sequential.METHODS:
+        return sequential.compensate(
+            dense, groups, slim, plan, batches, method, seed=seed, threads=threads, progress=progress
+        )
     return local.compensate(groups, slim, plan, moments or {}, method)

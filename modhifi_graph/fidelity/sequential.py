@@ -8,20 +8,32 @@ that follows, only what passes it counts.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from modhifi_graph.axes.groups import Groups
-from modhifi_graph.dialects.program import Feeds, Program, Stepper
+from modhifi_graph.dialects.program import Feeds, Mark, Program, Stepper
+from modhifi_graph.fidelity.chains import Chain, chains
 from modhifi_graph.fidelity.clipped import Sample, refine
 from modhifi_graph.fidelity.consumers import weight_of
+from modhifi_graph.fidelity.joint import Batch, Reading, Refit
 from modhifi_graph.fidelity.observe import sample_rows
-from modhifi_graph.fidelity.regression import Regression
-from modhifi_graph.fidelity.ridge import RIDGE
+from modhifi_graph.fidelity.regression import Regression, second_moment
+from modhifi_graph.fidelity.ridge import RIDGE, damped
 from modhifi_graph.fidelity.sites import Editor, Site, sites
 from modhifi_graph.plan import Plan
+
+METHODS = ("sequential", "joint")
+
+JOINT_ROWS = 1 << 18
+"""A chain is refitted on about this many positions of its output."""
+
+JOINT_BYTES, HELD_BYTES = 1 << 30, 16
+"""Or on fewer, so that what is held for it takes at most so much: four numbers for each one that a map of the chain gives."""
 
 
 def compensate(
@@ -30,6 +42,7 @@ def compensate(
     slim: Program,
     plan: Plan,
     batches: Sequence[Feeds],
+    method: str = "joint",
     *,
     seed: int = 0,
     threads: int = 0,
@@ -37,47 +50,155 @@ def compensate(
 ) -> int:
     """Refit the consumers of ``slim`` in place, in the order in which they run; returns how many were refitted.
 
-    ``groups`` are those of ``dense``. Time: two forward passes plus O(rows p (p + o)) a consumer. Memory: what both models
-    still need, for all batches.
+    ``groups`` are those of ``dense``. With "joint", every chain is refitted as a whole once its last consumer has been.
+    Time: two forward passes plus O(rows p (p + o)) a consumer. Memory: what both models still need, for all batches.
     """
-    found = _downstream(list(sites(groups, slim.graph, plan.resolve(groups))), groups, plan)
-    reference = dense.stepper(batches, [site.target.name for site in found], threads)
-    needed = [s.consumer.x.name for s in found] + [s.stream[1].name for s in found if s.stream]
-    stepper = slim.stepper(batches, needed, threads)
-    editor = Editor(slim, stepper)
-    random = np.random.default_rng(seed)
+    joint = method == "joint"
+    found = _downstream(list(sites(groups, slim.graph, plan.resolve(groups))), groups, joint)
+    walk = _Walk(dense, slim, batches, found, chains(slim.graph, found) if joint else (), seed, threads)
     for number, site in enumerate(found):
-        weight, bias = _fit(site, reference, stepper, random)
-        editor.weight(site, weight.cpu().numpy())
-        editor.bias(site, bias.cpu().numpy())
+        walk.refit(site)
         progress(number + 1, len(found))
     return len(found)
 
 
-def _downstream(found: list[Site], groups: Groups, plan: Plan) -> list[Site]:
-    """From the first consumer that lost inputs on; what runs before it computes what it always did."""
+class _Walk:
+    """Both models, run in step."""
+
+    def __init__(
+        self,
+        dense: Program,
+        slim: Program,
+        batches: Sequence[Feeds],
+        found: Sequence[Site],
+        linked: Sequence[Chain],
+        seed: int,
+        threads: int,
+    ) -> None:
+        self._random = np.random.default_rng(seed)
+        self._chains = linked
+        self._marks: dict[Chain, Mark] = {}
+        self._fits: dict[Site, Fit] = {}
+        targets = [site.target.name for site in (*found, *(chain.sites[-1] for chain in linked))]
+        needed = [name for site in found for name in _read(site)] + [name for chain in linked for name in _feeds(chain)]
+        self._reference = dense.stepper(batches, targets, threads)
+        self._stepper = slim.stepper(batches, needed, threads)
+        self._editor = Editor(slim, self._stepper)
+
+    def refit(self, site: Site) -> None:
+        """Refit one site, and the chain that ends there."""
+        fit = _fit(site, self._reference, self._stepper, self._random)
+        self._write(site, fit.weight, fit.bias)
+        for chain in self._chains:
+            if chain.sites[0] is site:
+                self._marks[chain] = self._stepper.mark()
+            if site in chain.sites:
+                self._fits[site] = fit
+            if chain.sites[-1] is site:
+                self._refit_chain(chain)
+
+    def _refit_chain(self, chain: Chain) -> None:
+        mark = self._marks.pop(chain)
+        self._stepper.rewind(mark)
+        fits = [self._fits[site] for site in chain.sites]
+        batches = joint_batches(chain, self._reference, self._stepper)
+        readings = [fit.reading() for fit in fits]
+        found, _ = Refit(chain, readings, batches, chain.sites[-1].clip).run([(fit.weight, fit.bias) for fit in fits])
+        self._stepper.rewind(mark)
+        # A later mark holds what the chain's old weights gave.
+        self._marks = {c: mark if m.position > mark.position else m for c, m in self._marks.items()}
+        for site, (weight, bias) in zip(chain.sites, found, strict=True):
+            self._fits[site] = replace(self._fits[site], weight=weight, bias=bias)
+            self._write(site, weight, bias)
+
+    def _write(self, site: Site, weight: torch.Tensor, bias: torch.Tensor) -> None:
+        self._editor.weight(site, weight.cpu().numpy())
+        self._editor.bias(site, bias.cpu().numpy())
+
+
+def _read(site: Site) -> list[str]:
+    """What is looked at to refit a site."""
+    return [site.consumer.x.name, *([site.stream[1].name] if site.stream else [])]
+
+
+def _feeds(chain: Chain) -> list[str]:
+    """What is looked at to refit a chain."""
+    stream = chain.sites[-1].stream
+    return [chain.sites[0].consumer.x.name, *([stream[1].name] if stream else []), *(v.name for v in chain.others)]
+
+
+def joint_batches(chain: Chain, reference: Stepper, stepper: Stepper) -> list[Batch]:
+    """What a chain is refitted on: evenly spaced batches."""
+    last = chain.sites[-1]
+    channels = torch.from_numpy(last.channels)
+    names = _feeds(chain)
+    taken: list[Batch] = []
+    every = 1
+    for number, ((target,), seen) in enumerate(
+        zip(reference.visit([last.target.name]), stepper.visit(names), strict=True)
+    ):
+        if number == 0:
+            every = _every(chain, target, stepper.batches)
+        if number % every:
+            continue
+        x, *rest = (value.float() for value in seen)
+        stream = rest.pop(0) if last.stream else None
+        aim = target.float().index_select(last.channel_axis, channels.to(target.device))
+        taken.append(Batch(x, dict(zip(chain.others, rest, strict=True)), stream, aim))
+    return taken
+
+
+def _every(chain: Chain, target: torch.Tensor, batches: int) -> int:
+    """Every how manieth batch is enough, or all that fits."""
+    rows = math.prod(chain.sites[-1].consumer.positions(target.shape))
+    numbers = 0
+    for site in chain.sites:
+        known = math.prod(dim for dim in (site.output.shape or ())[1:] if isinstance(dim, int))
+        numbers += max(rows * site.consumer.parts * site.consumer.outputs, len(target) * known)
+    return max(1, batches * rows // JOINT_ROWS, math.ceil(batches * HELD_BYTES * numbers / JOINT_BYTES))
+
+
+def _downstream(found: list[Site], groups: Groups, joint: bool) -> list[Site]:
+    """From the first consumer that lost inputs on (to be refitted with others: or outputs); what runs before it is right."""
     dense = {op.outputs[0].name: op for op in groups.coupling.graph.ops if op.outputs}
 
     def lost(site: Site) -> bool:
         before = dense[site.consumer.y.name].inputs[site.consumer.contraction.other]
         after = site.consumer.op.inputs[site.consumer.contraction.other]
+        assert before is not None and before.shape is not None
+        assert after is not None and after.shape is not None
         axis = site.consumer.contraction.other_axis
-        return before is None or after is None or before.shape[axis] != after.shape[axis]  # type: ignore[index]
+        return before.shape != after.shape if joint else before.shape[axis] != after.shape[axis]
 
     first = next((i for i, site in enumerate(found) if lost(site)), len(found))
     return found[first:]
 
 
-def _fit(
-    site: Site, reference: Stepper, stepper: Stepper, random: np.random.Generator
-) -> tuple[torch.Tensor, torch.Tensor]:
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """A site's refitted weight (G, o, p) and bias (G, o), and the regression that they come from."""
+
+    weight: torch.Tensor
+    bias: torch.Tensor
+    regression: Regression
+    ridge: float
+    intercept: bool
+
+    def reading(self) -> Reading:
+        """What the site reads, for the joint refit."""
+        covariance = second_moment(self.regression.moments, self.intercept)
+        return Reading(
+            torch.linalg.cholesky(damped(covariance, self.ridge)), self.regression.moments.mean, self.intercept
+        )
+
+
+def _fit(site: Site, reference: Stepper, stepper: Stepper, random: np.random.Generator) -> Fit:
     """The weight and bias with which the site comes nearest to its target."""
     consumer = site.consumer
-    names = [consumer.x.name, *([site.stream[1].name] if site.stream else [])]
     channels = torch.from_numpy(site.channels)
     fitted: Regression | None = None
     sample = Sample(*site.clip, stepper.batches) if site.clip else None
-    for (target,), seen in zip(reference.visit([site.target.name]), stepper.visit(names), strict=True):
+    for (target,), seen in zip(reference.visit([site.target.name]), stepper.visit(_read(site)), strict=True):
         wanted = target.float().index_select(site.channel_axis, channels.to(target.device))
         rows, picks = sample_rows(consumer, seen[0], wanted, stepper.batches, random)
         aim = consumer.output_rows(wanted, picks)
@@ -91,5 +212,5 @@ def _fit(
     ridge, intercept = fitted.ridge(RIDGE), site.bias is not None
     weight, bias = fitted.solve(old, ridge, intercept)
     if sample:
-        return refine(sample, fitted, old, weight, bias, ridge, intercept)
-    return weight, bias
+        weight, bias = refine(sample, fitted, old, weight, bias, ridge, intercept)
+    return Fit(weight, bias if intercept else torch.zeros_like(bias), fitted, ridge, intercept)

@@ -58,7 +58,7 @@ def channel_axis(consumer: Consumer) -> int:
 def sites(dense: Groups, slim: Graph, keep: Mapping[Layout, np.ndarray]) -> Iterator[Site]:
     """The sites of a slim model in the order in which it runs; ``keep`` are the dense factors that were cut."""
     values = {value.name: value for value in dense.coupling.graph.values()}
-    readers = _readers(slim)
+    readers = readers_of(slim)
     position = {value: i for i, op in enumerate(slim.ops) for value in op.outputs}
     place = {op: i for i, op in enumerate(slim.ops)}
     found = [c for c in consumers_of(find_groups(couple(slim))).values() if isinstance(c, Consumer)]
@@ -77,7 +77,8 @@ def sites(dense: Groups, slim: Graph, keep: Mapping[Layout, np.ndarray]) -> Iter
             yield Site(consumer, bias, output, stream, channels, clip)
 
 
-def _readers(graph: Graph) -> dict[Value, list[Op]]:
+def readers_of(graph: Graph) -> dict[Value, list[Op]]:
+    """The ops that read each value, those that do so from inside a subgraph included."""
     readers: dict[Value, list[Op]] = {}
     for op in graph.ops:
         for value in {v for v in (*op.inputs, *op.captured) if v is not None}:

@@ -46,6 +46,7 @@ def test_each_repair_pays(name: str) -> None:
     assert errors["scalar"] <= errors["none"]
     # Each layer is fitted before its activation, so the last digits at the output are not promised.
     assert errors["sequential"] <= 1.01 * errors["lstsq"]
+    assert errors["joint"] <= 1.01 * errors["sequential"]
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -110,7 +111,7 @@ class TestWhatItAsksFor:
     def test_an_unknown_method(self) -> None:
         net = Net.named("conv_chain")
         with pytest.raises(
-            ir.passes.PreconditionError, match="'magic' is none of none, bias, scalar, lstsq, sequential"
+            ir.passes.PreconditionError, match="'magic' is none of none, bias, scalar, lstsq, sequential, joint"
         ):
             Compensate(net.model, net.groups, Plan(), "magic")(net.model.clone())
 

@@ -1,0 +1,82 @@
+"""A consumer's linear map on whole activations: forwards, backwards, and the products that its normal equations need."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from modhifi_graph.fidelity.consumers import Consumer, padding
+from modhifi_graph.fidelity.sites import channel_axis
+
+
+@dataclass(frozen=True, eq=False)
+class LinearMap:
+    """``y = W x`` for activations as they flow in the graph and ``W`` of shape (G, o, p)."""
+
+    consumer: Consumer
+
+    def apply(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """``W x``. O(rows G o p)."""
+        if self.consumer.op.kind != "Conv":
+            return self._turned(self._turned(x) @ weight[0].T)
+        padded, stride, dilation = self._windows(x)
+        kernel = weight.reshape(-1, weight.shape[2] // self.consumer.taps, *self._kernel)
+        y: torch.Tensor = torch.ops.aten.convolution(
+            padded, kernel, None, stride, [0] * len(stride), dilation, False, [0] * len(stride), self.consumer.parts
+        )
+        return y
+
+    def pull(self, x: torch.Tensor, weight: torch.Tensor, residual: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """``W^T r``, shaped like ``x``, and ``sum of r x^T`` over all positions, shaped like ``weight``."""
+        if self.consumer.op.kind != "Conv":
+            rows = self._turned(residual)
+            outer = rows.reshape(-1, rows.shape[-1]).T @ self._turned(x).reshape(-1, weight.shape[2])
+            return self._turned(rows @ weight[0]), outer[None]
+        padded, stride, dilation = self._windows(x)
+        kernel = weight.reshape(-1, weight.shape[2] // self.consumer.taps, *self._kernel)
+        dims = len(stride)
+        back, outer, _ = torch.ops.aten.convolution_backward(
+            residual, padded, kernel, None, stride, [0] * dims, dilation, False, [0] * dims, self.consumer.parts,
+            [True, True, False],
+        )  # fmt: skip
+        starts = self._pads(x)[:dims]
+        for axis, (start, size) in enumerate(zip(starts, x.shape[2:], strict=True)):
+            back = back.narrow(2 + axis, start, size)
+        return back, outer.reshape(weight.shape)
+
+    def shaped(self, bias: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """A number a channel, (G, o), so that it can be added to ``y``."""
+        shape = [1] * y.dim()
+        shape[channel_axis(self.consumer) % y.dim()] = -1
+        return bias.reshape(shape)
+
+    def channels(self, y: torch.Tensor) -> torch.Tensor:
+        """An output with its channels last, split by part: (G, rows, o)."""
+        rows = y.movedim(channel_axis(self.consumer), -1).reshape(-1, self.consumer.parts, self.consumer.outputs)
+        return rows.transpose(0, 1)
+
+    @property
+    def _kernel(self) -> list[int]:
+        value = self.consumer.op.inputs[1]
+        assert value is not None
+        assert value.shape is not None
+        return [int(dim) for dim in value.shape[2:] if isinstance(dim, int)]
+
+    def _pads(self, x: torch.Tensor) -> list[int]:
+        strides, dilations = self._steps(x)
+        return padding(self.consumer.op, x.shape[2:], self._kernel, strides, dilations)
+
+    def _steps(self, x: torch.Tensor) -> tuple[list[int], list[int]]:
+        ones, attributes = [1] * (x.dim() - 2), self.consumer.op.attributes
+        return list(attributes.get("strides", ones)), list(attributes.get("dilations", ones))
+
+    def _windows(self, x: torch.Tensor) -> tuple[torch.Tensor, list[int], list[int]]:
+        """The input with its padding, the strides and the dilations."""
+        pads, dims = self._pads(x), x.dim() - 2
+        sides = [amount for pair in reversed(list(zip(pads[:dims], pads[dims:], strict=True))) for amount in pair]
+        return torch.nn.functional.pad(x, sides), *self._steps(x)
+
+    def _turned(self, x: torch.Tensor) -> torch.Tensor:
+        """Channels last, or back."""
+        return x.transpose(-1, -2) if channel_axis(self.consumer) == -2 else x

@@ -1,0 +1,88 @@
+"""Which layers follow one another with nothing between them but activations."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+import pytest
+
+from modhifi_graph.axes.coupling import couple
+from modhifi_graph.axes.groups import find_groups
+from modhifi_graph.dialects.onnx import lift
+from modhifi_graph.fidelity.chains import chains
+from modhifi_graph.fidelity.sites import sites
+from modhifi_graph.models import normalise
+
+from ..oracles import small
+from .test_sequential import BROADCAST, CONVOLUTIONS, INTERLEAVED, MLP, TRANSFORMER
+
+GATED = """
+    g (float[N,4,6] x) => (float[N,4,6] y)
+    <float[6,8] w0, float[6,8] w1, float[8,6] w2> {
+      a = MatMul(x, w0)
+      s = Sigmoid(a)
+      g = Mul(a, s)
+      u = MatMul(x, w1)
+      h = Mul(g, u)
+      d = MatMul(h, w2)
+      y = Add(x, d)
+    }"""
+
+READ_TWICE = """
+    g (float[N,6] x) => (float[N,5] y, float[N,5] z)
+    <float[6,8] w0, float[8,5] w1, float[8,5] w2> {
+      a = MatMul(x, w0)
+      r = Relu(a)
+      y = MatMul(r, w1)
+      z = MatMul(r, w2)
+    }"""
+
+SHOWN = """
+    g (float[N,6] x) => (float[N,5] y, float[N,8] r)
+    <float[6,8] w0, float[8,5] w1> {
+      a = MatMul(x, w0)
+      r = Relu(a)
+      y = MatMul(r, w1)
+    }"""
+
+RESIDUAL = """
+    g (float[N,6] x) => (float[N,5] y)
+    <float[6,6] w0, float[6,8] w1, float[8,6] w2, float[6,5] w3> {
+      s = MatMul(x, w0)
+      a = MatMul(s, w1)
+      r = Relu(a)
+      b = MatMul(r, w2)
+      t = Add(s, b)
+      u = Relu(t)
+      y = MatMul(u, w3)
+    }"""
+
+
+@pytest.mark.parametrize(
+    ("graph", "expected"),
+    [
+        (MLP, ["w0 w1 w2 w3"]),
+        (CONVOLUTIONS, ["w0 w1 dw w3"]),
+        (TRANSFORMER, ["w0 w1", "w2 w3"]),
+        (INTERLEAVED, ["w0 w1 w4", "w2 w3 w4"]),
+        (BROADCAST, ["w1 w2"]),
+        (GATED, ["w0 w2", "w1 w2"]),
+        (READ_TWICE, []),
+        (SHOWN, []),
+        (RESIDUAL, ["w1 w2"]),
+    ],
+)
+def test_chains(graph: str, expected: list[str]) -> None:
+    lifted = lift(normalise(ir.from_proto(small.build(graph)), "graph"))
+    found = chains(lifted.graph, list(sites(find_groups(couple(lifted.graph)), lifted.graph, {})))
+    assert [" ".join(weights(chain.sites)) for chain in found] == expected
+
+
+def test_a_gate_is_read_from_elsewhere() -> None:
+    lifted = lift(normalise(ir.from_proto(small.build(GATED)), "graph"))
+    gate, up = chains(lifted.graph, list(sites(find_groups(couple(lifted.graph)), lifted.graph, {})))
+    assert [value.name for value in gate.others] == ["u"]
+    assert [value.name for value in up.others] == ["g"]
+
+
+def weights(chain: tuple) -> list[str]:  # type: ignore[type-arg]
+    return [site.consumer.op.inputs[site.consumer.contraction.other].name for site in chain]
