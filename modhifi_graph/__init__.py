@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from modhifi_graph.models import Opened, open_model
     from modhifi_graph.optimization import Optimized, optimize
     from modhifi_graph.plan import Plan
+    from modhifi_graph.synthesis.synthesise import Synthesised, synthesise
     from modhifi_graph.timing import Comparison, Timing, bench
     from modhifi_graph.verification import Verification, verify, verify_files
 
@@ -39,6 +40,7 @@ __all__ = [
     "Params",
     "Plan",
     "Preprocess",
+    "Synthesised",
     "Timing",
     "Verification",
     "VerificationError",
@@ -46,6 +48,7 @@ __all__ = [
     "inspect",
     "open_model",
     "optimize",
+    "synthesise",
     "verify",
     "verify_files",
 ]
@@ -60,6 +63,7 @@ _MODULES = {
     "models": ("Opened", "open_model"),
     "optimization": ("Optimized", "optimize"),
     "plan": ("Plan",),
+    "synthesis.synthesise": ("Synthesised", "synthesise"),
     "timing": ("Comparison", "Timing", "bench"),
     "verification": ("Verification", "verify", "verify_files"),
 }

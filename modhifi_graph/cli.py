@@ -118,7 +118,7 @@ def optimize(
     calib: Annotated[
         str | None,
         typer.Option(
-            help="Unlabelled inputs: .npz (arrays by input name), .npy or a folder of images. Samples have theirs."
+            help="Unlabelled inputs: .npz (arrays by input name), .npy or a folder of images; synthesised if not given."
         ),
     ] = None,
     macs: Annotated[float | None, typer.Option(help="Fraction of multiply-accumulates that stays, in (0, 1].")] = None,
@@ -132,7 +132,10 @@ def optimize(
     compensation: Annotated[
         str, typer.Option(help="How to repair the rest: joint, sequential, lstsq, scalar, bias or none.")
     ] = "joint",
-    samples: Annotated[int | None, typer.Option(min=1, help="Calibrate on a random subset of this size.")] = None,
+    samples: Annotated[
+        int | None,
+        typer.Option(min=1, help="Calibrate on a random subset of this size, or on so many synthesised inputs."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
     only: Annotated[
         list[str] | None, typer.Option(help="Prune only groups or parameters that match (repeatable).")

@@ -93,7 +93,7 @@ def random_inputs(
         )
     sizes = dict.fromkeys(batch_symbols(specs), batch) | dict(dims or {})
     random = np.random.default_rng(seed)
-    return {spec.name: _draw(random, spec, _shape(spec, sizes, batch, free)) for spec in specs}
+    return {spec.name: _draw(random, spec, shape_of(spec, sizes, batch, free)) for spec in specs}
 
 
 def inputs_that_run(
@@ -129,7 +129,7 @@ def inputs_that_run(
     sizes = dict.fromkeys(batch_symbols(specs), batch)
     first: InputError | None = None
     for size, free in attempts:
-        if first is not None and sum(math.prod(_shape(spec, sizes, size, free)) for spec in specs) > LARGEST:
+        if first is not None and sum(math.prod(shape_of(spec, sizes, size, free)) for spec in specs) > LARGEST:
             continue
         feeds = random_inputs(specs, seed, batch=size, free=free)
         try:
@@ -141,7 +141,8 @@ def inputs_that_run(
     raise InputError(f"{first}; tried random inputs with open sizes of {', '.join(map(str, FREE_SIZES))}") from first
 
 
-def _shape(spec: InputSpec, sizes: Mapping[str, int], batch: int, free: int) -> list[int]:
+def shape_of(spec: InputSpec, sizes: Mapping[str, int], batch: int, free: int) -> list[int]:
+    """Sizes for a spec: symbols by name, an open first axis is `batch` and every other open one `free`."""
     return [_size(dim, sizes, free, batch if axis == 0 else free) for axis, dim in enumerate(spec.shape)]
 
 

@@ -72,7 +72,8 @@ def optimize(
         It is not modified. A path that ends in ``.pt2`` is an exported program.
     inputs : of a module its example inputs (a tensor, a tuple of arguments, a dict); of an ONNX model short for ``calib``.
     calib : path, array or dict of arrays; for modules also tensors, or a loader of them
-        Unlabelled inputs; see :func:`modhifi_graph.calibration.load`. A module's example inputs, where nothing is given.
+        Unlabelled inputs; see :func:`modhifi_graph.calibration.load`. Where nothing is given they are synthesised
+        (:func:`modhifi_graph.synthesise`), or are a module's example inputs where these are many or are all there can be.
     macs, params, keep : float in (0, 1]
         The budget: the fraction of multiply-accumulates, of parameters, or of the components of every group that stays.
     budget : Budget
@@ -84,7 +85,7 @@ def optimize(
     compensation : str, default "joint"
         One of ``none``, ``bias``, ``scalar``, ``lstsq``, ``sequential``, ``joint``.
     samples : int, optional
-        Calibrate on a random subset of this size.
+        Calibrate on a random subset of this size, or on as many synthesised ones.
     seed : int, default 0
         The same seed gives the same bytes.
     only, skip : sequences of glob patterns on group and parameter names.
@@ -125,10 +126,10 @@ def optimize(
     )
     if calib is None and not _is_module(model):
         calib = inputs
-    return run(lambda: _opened(model, inputs, options, dynamic_shapes), calib, options, progress)
+    return run(lambda: opened(model, inputs, options, dynamic_shapes), calib, options, progress)
 
 
-def _opened(model: Any, inputs: Any, options: Options, dynamic_shapes: Any) -> FrontEnd:
+def opened(model: Any, inputs: Any, options: Options, dynamic_shapes: Any = None) -> FrontEnd:
     """The front end for a model; torch.export is imported only for a module."""
     if not _is_module(model):
         return OnnxFrontEnd(model, options)
@@ -144,13 +145,14 @@ def _is_module(model: Any) -> bool:
     return any(base.__module__.startswith("torch.") for base in type(model).__mro__)
 
 
-def run(opened: Callable[[], FrontEnd], calib: Any, options: Options, progress: Progress | None = None) -> Optimized:
-    """The whole job on the model that ``opened`` opens; gives what its front end hands back."""
+def run(front_end: Callable[[], FrontEnd], calib: Any, options: Options, progress: Progress | None = None) -> Optimized:
+    """The whole job on the model that ``front_end`` opens; gives what its front end hands back."""
     say: Progress = progress or (lambda stage, done, total: None)
     clock = _Clock()
     with clock("load"):
-        front = opened()
-        data = front.calibration(calib, options)
+        front = front_end()
+    with clock("inputs"):
+        data = front.calibration(calib, options, say)
     batches = list(data.feeds) if data is not None else []
     with clock("couple"):
         groups = find_groups(couple(front.program.graph))
@@ -186,7 +188,11 @@ def run(opened: Callable[[], FrontEnd], calib: Any, options: Options, progress: 
         "bytes": dict(zip(("before", "after"), finished.sizes, strict=True)),
         **timed,
         "fidelity": fidelity,
-        "warnings": warnings(groups, plan, options.budget, cost, analysis),
+        "calibration": data.to_json() if data is not None else None,
+        "warnings": [
+            *([data.warning] if data is not None and data.warning else []),
+            *warnings(groups, plan, options.budget, cost, analysis),
+        ],
         "verify": verified.to_json(),
         "seconds": clock.seconds,
         "plan": plan.to_json(),

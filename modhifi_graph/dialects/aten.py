@@ -17,9 +17,9 @@ from torch.export import ExportedProgram
 from torch.export.passes import move_to_device_pass
 from torch.utils import _pytree as pytree
 
-from modhifi_graph.dialects.aten_stepper import AtenStepper, results
+from modhifi_graph.dialects.aten_stepper import AtenStepper, runner
 from modhifi_graph.dialects.aten_table import ATEN, BOUNDARIES, Arguments, Call, NotCovered
-from modhifi_graph.dialects.program import Feeds, Program, Stepper
+from modhifi_graph.dialects.program import Feeds, Program, Runner, Stepper
 from modhifi_graph.graph import Dim, Graph, Op, Value
 
 OPSET = 24
@@ -47,10 +47,8 @@ class Lifted(Program):
     def stepper(self, batches: Sequence[Feeds], wanted: Iterable[str] = (), threads: int = 0) -> AtenStepper:
         return AtenStepper(self, batches, wanted)
 
-    def results(
-        self, batches: Sequence[Feeds], names: Sequence[str], threads: int = 0
-    ) -> Iterator[dict[str, torch.Tensor]]:
-        return results(self, batches, names)
+    def runner(self, names: Sequence[str], threads: int = 0) -> Runner:
+        return runner(self, names)
 
     def assign(self, op: Op, slot: int, array: np.ndarray, stepper: Stepper | None = None) -> None:
         node, value = self.nodes[op], op.input(slot)

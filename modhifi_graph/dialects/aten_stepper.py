@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import fx
 
-from modhifi_graph.dialects.program import Feeds, Stepper, Weights
+from modhifi_graph.dialects.program import Feeds, Runner, Stepper, Weights
 
 if TYPE_CHECKING:
     from modhifi_graph.dialects.aten import Lifted
@@ -94,10 +94,13 @@ def name_of(node: fx.Node) -> str:
     return node.name
 
 
-def results(lifted: Lifted, batches: Sequence[Feeds], names: Sequence[str]) -> Iterator[dict[str, torch.Tensor]]:
-    """The named values of every batch in turn."""
+def runner(lifted: Lifted, names: Sequence[str]) -> Runner:
+    """Runs whole batches for the named values."""
     wanted = set(names)
     stepper = AtenStepper(lifted, [])
-    for batch in batches:
+
+    def run(batch: Feeds) -> dict[str, torch.Tensor]:
         found = {**batch, **stepper._run(stepper._nodes, batch, wanted.__contains__)}
-        yield {name: found[name] for name in names}
+        return {name: found[name] for name in names}
+
+    return run

@@ -11,8 +11,8 @@ import onnx_ir as ir
 import torch
 
 from modhifi_graph.dialects.onnx_constants import new_initialiser
-from modhifi_graph.dialects.onnx_stepper import OnnxStepper, results
-from modhifi_graph.dialects.program import Feeds, Program, Stepper
+from modhifi_graph.dialects.onnx_stepper import OnnxStepper, runner
+from modhifi_graph.dialects.program import Feeds, Program, Runner, Stepper
 from modhifi_graph.graph import Dim, Graph, Op, Value
 
 
@@ -29,10 +29,8 @@ class Lifted(Program):
     def stepper(self, batches: Sequence[Feeds], wanted: Iterable[str] = (), threads: int = 0) -> OnnxStepper:
         return OnnxStepper(self.model, batches, wanted, threads, self.device)
 
-    def results(
-        self, batches: Sequence[Feeds], names: Sequence[str], threads: int = 0
-    ) -> Iterator[dict[str, torch.Tensor]]:
-        return results(self.model, batches, names, threads, self.device)
+    def runner(self, names: Sequence[str], threads: int = 0) -> Runner:
+        return runner(self.model, names, threads, self.device)
 
     def assign(self, op: Op, slot: int, array: np.ndarray, stepper: Stepper | None = None) -> None:
         node = self.nodes[op]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -10,28 +10,25 @@ import onnx_ir as ir
 import torch
 from onnx_ir.tensor_adapters import from_torch_dtype
 
-from modhifi_graph.dialects.program import Feeds, Stepper, Weights, tensor
+from modhifi_graph.dialects.program import Feeds, Runner, Stepper, Weights, tensor
 from modhifi_graph.exporters.onnxruntime import Engine
 from modhifi_graph.models import to_proto
 
 
-def results(
-    model: ir.Model,
-    batches: Sequence[Feeds],
-    names: Sequence[str],
-    threads: int = 0,
-    device: torch.device | str = "cpu",
-) -> Iterator[dict[str, torch.Tensor]]:
-    """The named values of every batch in turn, in one session, as tensors on ``device``."""
+def runner(model: ir.Model, names: Sequence[str], threads: int = 0, device: torch.device | str = "cpu") -> Runner:
+    """Runs whole batches for the named values, in one session, as tensors on ``device``."""
     proto = to_proto(model)
     present = {value.name for value in [*proto.graph.input, *proto.graph.output]}
     proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in present)
     engine = Engine.compile(proto, threads=threads, device=str(device))
     fed = {value.name for value in proto.graph.input}
-    for batch in batches:
+
+    def run(batch: Feeds) -> dict[str, torch.Tensor]:
         given = _tensors(batch, torch.device(device))
         found = {**given, **engine.run_tensors(given, [name for name in names if name not in fed])}
-        yield {name: found[name] for name in names}
+        return {name: found[name] for name in names}
+
+    return run
 
 
 class OnnxStepper(Stepper):

@@ -21,6 +21,9 @@ from modhifi_graph.graph import Graph, Op
 Feeds = dict[str, Any]
 """One batch: arrays or tensors by the name of a graph input."""
 
+Runner = Callable[[Feeds], dict[str, torch.Tensor]]
+"""Gives the named values of one batch."""
+
 Weights = tuple[int, np.ndarray, np.ndarray]
 """The input slot of an op, another weight for it, and what to add to the output."""
 
@@ -38,10 +41,15 @@ class Program(ABC):
         """Run this model on ``batches`` in steps; ``wanted`` names what will be visited, each as often as it will be."""
 
     @abstractmethod
+    def runner(self, names: Sequence[str], threads: int = 0) -> Runner:
+        """Made once, it runs one batch after another: the named values, graph inputs included."""
+
     def results(
-        self, batches: Sequence[Feeds], names: Sequence[str], threads: int = 0
+        self, batches: Iterable[Feeds], names: Sequence[str], threads: int = 0
     ) -> Iterator[dict[str, torch.Tensor]]:
-        """The named values of every batch in turn, graph inputs included."""
+        """The named values of every batch in turn."""
+        run = self.runner(names, threads)
+        return (run(batch) for batch in batches)
 
     @abstractmethod
     def assign(self, op: Op, slot: int, array: np.ndarray, stepper: Stepper | None = None) -> None:

@@ -11,15 +11,30 @@ from typing import Any
 from modhifi_graph.dialects.program import Feeds, Program
 from modhifi_graph.options import Options
 from modhifi_graph.plan import Plan
+from modhifi_graph.synthesis.subject import Progress, Subject
+from modhifi_graph.synthesis.synthesise import Synthesised, made_for
 from modhifi_graph.verification import Verification
 
 
 @dataclass(frozen=True)
 class Batches:
-    """Calibration inputs, in batches, and how many samples they hold."""
+    """Calibration inputs, in batches, how many samples they hold, and where they come from.
+
+    ``source`` is "given" or "synthesised", ``what`` says what was synthesised, and ``warning`` what the user should know of it.
+    """
 
     feeds: Sequence[Feeds]
     samples: int
+    source: str = "given"
+    what: str = ""
+    warning: str = ""
+
+    @classmethod
+    def synthesised(cls, feeds: Sequence[Feeds], made: Synthesised) -> Batches:
+        return cls(feeds, made.samples, "synthesised", made.what, made.warning)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"source": self.source, "what": self.what, "samples": self.samples}
 
 
 @dataclass(frozen=True)
@@ -55,8 +70,16 @@ class FrontEnd(ABC):
     program: Program
 
     @abstractmethod
-    def calibration(self, calib: Any, options: Options) -> Batches | None:
-        """The calibration inputs; None where there are none and none are needed."""
+    def calibration(self, calib: Any, options: Options, progress: Progress) -> Batches | None:
+        """The calibration inputs, synthesised where none are given; None where there are none and none are needed."""
+
+    @abstractmethod
+    def subject(self, threads: int) -> Subject:
+        """The dense model, its batch norms not folded, to make inputs for."""
+
+    def synthesised(self, options: Options, progress: Progress = lambda stage, done, total: None) -> Synthesised:
+        """Inputs made for the model."""
+        return made_for(self.subject(options.threads), options.samples, options.seed, progress)
 
     @abstractmethod
     def slimmed(self, plan: Plan) -> Program:

@@ -16,7 +16,6 @@ from modhifi_graph import calibration, samples
 from modhifi_graph.devices import batch_bytes, device_of
 from modhifi_graph.dialects.onnx import Lifted, lift
 from modhifi_graph.dialects.program import Feeds, Program
-from modhifi_graph.errors import InputError
 from modhifi_graph.exporters import onnxruntime as backend
 from modhifi_graph.frontends.frontend import Batches, Finished, FrontEnd, Optimized
 from modhifi_graph.interface import specs_of
@@ -24,6 +23,7 @@ from modhifi_graph.models import SAMPLE, Opened, Source, normalise, open_model, 
 from modhifi_graph.options import Options
 from modhifi_graph.passes.slim import Slim
 from modhifi_graph.plan import Plan
+from modhifi_graph.synthesis.subject import Progress, Subject
 from modhifi_graph.timing import bench
 from modhifi_graph.verification import Verification, check_interface, check_validity, random_feeds, verify
 
@@ -51,20 +51,22 @@ class OnnxFrontEnd(FrontEnd):
         dense = normalise(self.opened.model.clone(), self.label, fold_batchnorm=options.fold_batchnorm)
         self.program = lift(dense, self._device)
 
-    def calibration(self, calib: Any, options: Options) -> Batches | None:
+    def calibration(self, calib: Any, options: Options, progress: Progress) -> Batches | None:
         if calib is None and self.label.startswith(SAMPLE):
             calib = samples.load(self.label).calib
+        step = calibration.batch_size(self.program.graph, batch_bytes(self._device))
         if calib is None:
             if not options.needs_data:
                 return None
-            raise InputError(
-                f"{self.label}: needs calibration inputs: give --calib (an .npz with arrays named by input, an .npy, or "
-                "a folder of images); only --criterion magnitude or random with --compensation none does without"
-            )
+            made = self.synthesised(options, progress)
+            return Batches.synthesised(list(made.data.batches(step)), made)
         specs = specs_of(ir.to_proto(self.program.model))
         data = calibration.load(calib, specs, samples=options.samples, seed=options.seed, preprocess=options.preprocess)
-        step = calibration.batch_size(self.program.graph, batch_bytes(self._device))
         return Batches(list(data.batches(step)), data.samples)
+
+    def subject(self, threads: int) -> Subject:
+        whole = normalise(self.opened.model.clone(), self.label, fold_batchnorm=False)
+        return Subject(lift(whole, self._device), self.label, threads, self._device)
 
     def slimmed(self, plan: Plan) -> Lifted:
         slim = self.program.model.clone()

@@ -30,8 +30,12 @@ from modhifi_graph.passes.fx.fold_batchnorm import FoldBatchNorm
 from modhifi_graph.passes.fx.mask import Mask
 from modhifi_graph.passes.fx.slim import Slim
 from modhifi_graph.plan import Plan
+from modhifi_graph.synthesis.subject import Progress, Subject
 from modhifi_graph.timing import compare
 from modhifi_graph.verification import RELATIVE, Verification, compare_outputs, summary
+
+FEWEST_EXAMPLES = 32
+"""An example with fewer samples is there for its shapes, not to calibrate with."""
 
 Module = torch.nn.Module | ExportedProgram | str | os.PathLike[str]
 
@@ -94,6 +98,7 @@ class TorchFrontEnd(FrontEnd):
         else:
             self.example, self.original = Example.of(inputs), module
             program = self._exported(module, dynamic_shapes)
+        self._source = program
         dense = functional(program, device)
         if options.fold_batchnorm:
             FoldBatchNorm()(dense)
@@ -114,9 +119,12 @@ class TorchFrontEnd(FrontEnd):
             with suppress(NotImplementedError):
                 module.train(training)
 
-    def calibration(self, calib: Any, options: Options) -> Batches | None:
-        if calib is None and not options.needs_data:
-            return None
+    def calibration(self, calib: Any, options: Options, progress: Progress) -> Batches | None:
+        if calib is None:
+            if not options.needs_data:
+                return None
+            if (made := self._made(options, progress)) is not None:
+                return made
         given, whole = self.example if calib is None else calib, self._fixed_batch() is not None
         step = self._fixed_batch() or batch_size(self.program.graph, batch_bytes(self._device))
         if isinstance(given, str | os.PathLike):
@@ -125,7 +133,31 @@ class TorchFrontEnd(FrontEnd):
         if not feeds:
             raise InputError(f"{self.label}: the calibration inputs are empty")
         chosen = subset(feeds, options.samples, options.seed, whole)
-        return Batches(chosen, sum(map(samples_in, chosen)))
+        count = sum(map(samples_in, chosen))
+        few = calib is None and count < FEWEST_EXAMPLES
+        warning = (
+            f"the only calibration inputs were the {count} samples of the example: give more with calib" if few else ""
+        )
+        return Batches(chosen, count, warning=warning)
+
+    def _made(self, options: Options, progress: Progress) -> Batches | None:
+        """Synthesised inputs, where the example is no calibration set and something like real inputs can be made."""
+        names = [value.name for value in self.program.graph.inputs]
+        example = self._feed(self.example)
+        if samples_in(example) >= FEWEST_EXAMPLES or names != list(example):
+            return None
+        try:
+            made = self.synthesised(options, progress)
+        except InputError:
+            return None
+        if not made.natural:
+            return None
+        step = self._fixed_batch() or batch_size(self.program.graph, batch_bytes(self._device))
+        feeds = [{k: torch.from_numpy(v).to(self._device) for k, v in f.items()} for f in made.data.batches(step)]
+        return Batches.synthesised(feeds, made)
+
+    def subject(self, threads: int) -> Subject:
+        return Subject(lift(functional(self._source, self._device)), self.label, threads, self._device)
 
     def _read(self, path: str | os.PathLike[str], step: int, options: Options) -> list[dict[str, torch.Tensor]]:
         """Calibration inputs from a file or a folder, as they are read for an ONNX model."""
