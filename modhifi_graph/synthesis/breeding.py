@@ -76,7 +76,7 @@ def _children(pictures: Floats, p: Floats, random: np.random.Generator) -> Float
     missing = np.maximum(count / classes - np.bincount(p.argmax(1), minlength=classes), 0) + 1
     likely = np.argsort(-p, axis=0, kind="stable")[: max(4, count // classes)]
     children = np.empty_like(pictures)
-    labels = random.choice(classes, size=count, p=missing / missing.sum())
+    labels = np.asarray(random.choice(classes, size=count, p=missing / missing.sum()))
     for child, label in zip(children, labels, strict=True):
         first, second = likely[random.integers(len(likely), size=2), label]
         if random.uniform() < STRANGER:

@@ -87,9 +87,11 @@ def _channels(shape: Sequence[Dim]) -> int | None:
 
 
 def _tables(value: Value, graph: Graph) -> Iterator[int]:
-    """Lengths of the constant tables that an input's integers index."""
+    """Lengths of the constant tables that an input's integers index, and of what they are spread over as one-hot vectors."""
     for op in readers(value, graph, PASSES_ON):
         table, indices = op.input(0), op.input(1)
+        if op.kind == "OneHot" and indices is not None and indices.is_constant:
+            yield int(indices.array().reshape(-1)[0])
         if op.kind == "Gather" and table is not None and table.is_constant and indices is not None and table.shape:
             axis = int(op.attributes.get("axis", 0))
             if table.rank == 2 and axis == 0 and isinstance(table.shape[0], int):
