@@ -299,6 +299,20 @@ class TestOptimise:
         assert "accuracy" not in result.out
         assert ESCAPE not in result.out
 
+    def test_without_calibration(self, run: Any, tmp_path: Path) -> None:
+        """A file does not bring the sample's inputs; they are made, and the table says so."""
+        model = tmp_path / "model.onnx"
+        model.write_bytes(sample_path("digits-cnn").read_bytes())
+        options = ("--keep", "0.75", "--samples", "30", "--bench-seconds", "0")
+        result = run("optimize", model, "-o", tmp_path / "slim.onnx", *options)
+        assert result.code == 0, result.err
+        text = " ".join(result.out.split())
+        assert "Warning: no calibration inputs were given, so they were synthesised: 30 pictures" in text
+        assert "give real ones if you can" in text
+        report = run("optimize", model, "-o", tmp_path / "again.onnx", *options, "--json", "--quiet").json()
+        assert report["calibration"]["source"] == "synthesised"
+        assert (tmp_path / "again.onnx").read_bytes() == (tmp_path / "slim.onnx").read_bytes()
+
     def test_quiet_says_nothing(self, run: Any, tmp_path: Path) -> None:
         options = ("--keep", "0.9", "--bench-seconds", "0", "--samples", "20", "--quiet")
         result = run("optimize", "sample:digits-cnn", "-o", tmp_path / "s.onnx", *options)

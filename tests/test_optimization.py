@@ -371,9 +371,9 @@ class TestRefused:
             {"plan": Plan()},
         ],
     )
-    def test_without_inputs(self, options: dict[str, Any]) -> None:
-        with pytest.raises(InputError, match="needs calibration inputs: give --calib"):
-            optimize(model(), bench_seconds=0, **options)
+    def test_without_inputs_they_are_made(self, options: dict[str, Any]) -> None:
+        report = optimize(model(), bench_seconds=0, samples=20, **options).report
+        assert (report["calibration"]["source"], report["calibration"]["samples"]) == ("synthesised", 20)
 
     def test_inputs_that_do_not_fit(self) -> None:
         with pytest.raises(InputError, match="the graph has no input z; it wants x: float32"):

@@ -207,7 +207,6 @@ def test_a_search_over_budgets(home: Path) -> None:
         ({"macs": 1.5}, "macs is 1.5; expected a fraction above 0 and at most 1"),
         ({"macs": 0.5, "criterion": "taste"}, "criterion 'taste' is unknown; choose one of obs, "),
         ({"macs": 0.5, "calib": "missing.npz"}, r"missing.npz: there is no such file or folder; give a .npz"),
-        ({"macs": 0.5}, r"digits-vit.onnx: needs calibration inputs"),
         ({"plan": "missing.json"}, r"missing.json: cannot be read as a plan"),
     ],
 )

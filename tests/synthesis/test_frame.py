@@ -34,7 +34,9 @@ def test_inputs_of_an_encoder_go_together() -> None:
     assert (arrays["token_type_ids"] == 0).all()
     assert arrays["position_ids"][3, :20].tolist() == [*range(16), 0, 1, 2, 3]
     np.testing.assert_allclose(np.bincount(arrays["input_ids"].ravel(), minlength=50) / (128 * 192), 0.02, atol=0.005)
-    assert described(found).startswith("128 samples of uniformly random tokens for input_ids (looked up in a table of 50)")
+    assert described(found).startswith(
+        "128 samples of uniformly random tokens for input_ids (looked up in a table of 50)"
+    )
     assert described(found, "text") == (
         "text; ones for attention_mask (a mask by its name), zeros for token_type_ids (segments by its name), "
         "positions 0, 1, 2 and so on for position_ids (positions by its name)"
