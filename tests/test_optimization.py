@@ -28,7 +28,8 @@ FEW: dict[str, Any] = {"keep": 0.5, "samples": 60, "only": ("*stage3*",), "bench
 """The last two of the seven groups of the sample: measuring and repairing all of them takes a minute."""
 
 ALWAYS = {
-    "macs", "params", "bytes", "components", "groups", "pinned", "fidelity", "warnings", "verify", "seconds", "plan",
+    "macs", "params", "bytes", "components", "groups", "pinned", "fidelity", "calibration", "warnings", "verify",
+    "seconds", "plan",
 }  # fmt: skip
 
 
@@ -77,7 +78,7 @@ class TestDigits:
         assert report["verify"]["max_abs_error"] <= report["verify"]["tolerance"] < 1e-2
         assert report["verify"]["runs"] == 2
         assert list(report["seconds"]) == [
-            "load", "couple", "score", "plan", "slim", "verify", "compensate", "check", "time",
+            "load", "inputs", "couple", "score", "plan", "slim", "verify", "compensate", "check", "time",
         ]  # fmt: skip
         assert report["plan"] == digits.plan.to_json()
         assert report["plan"]["settings"] == {

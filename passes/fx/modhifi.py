@@ -17,7 +17,7 @@ class ModHiFi(PassBase):
     ----------
     inputs : example inputs: a tensor, a tuple of arguments, or a dict.
     budget : ``Macs(0.5)``, ``Params(0.5)`` or ``Keep(0.5)``.
-    calib : unlabelled inputs; the example inputs by default.
+    calib : unlabelled inputs; see :func:`modhifi_graph.optimize` for what happens without.
     options : as :func:`modhifi_graph.optimize` takes them.
 
     Examples
