@@ -48,6 +48,7 @@ def test_nothing_is_made_where_nothing_is_needed() -> None:
     assert not any("synthesised" in warning for warning in report["warnings"])
 
 
+@pytest.mark.slow
 def test_the_digits_without_their_data(tmp_path: Path) -> None:
     path = tmp_path / "digits.onnx"
     onnx.save(onnx.load(models.sample_path("sample:digits-cnn")), path)
