@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from modhifi_graph.plan import Plan
     from modhifi_graph.synthesis.synthesise import Synthesised, synthesise
     from modhifi_graph.timing import Comparison, Timing, bench
+    from modhifi_graph.unlearning import unlearn
     from modhifi_graph.verification import Verification, verify, verify_files
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "open_model",
     "optimize",
     "synthesise",
+    "unlearn",
     "verify",
     "verify_files",
 ]
@@ -65,6 +67,7 @@ _MODULES = {
     "plan": ("Plan",),
     "synthesis.synthesise": ("Synthesised", "synthesise"),
     "timing": ("Comparison", "Timing", "bench"),
+    "unlearning": ("unlearn",),
     "verification": ("Verification", "verify", "verify_files"),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}

@@ -148,7 +148,7 @@ def _is_module(model: Any) -> bool:
 def run(front_end: Callable[[], FrontEnd], calib: Any, options: Options, progress: Progress | None = None) -> Optimized:
     """The whole job on the model that ``front_end`` opens; gives what its front end hands back."""
     say: Progress = progress or (lambda stage, done, total: None)
-    clock = _Clock()
+    clock = Clock()
     with clock("load"):
         front = front_end()
     with clock("inputs"):
@@ -227,7 +227,7 @@ def _plan(analysis: Analysis | None, cost: Cost, data: Batches | None, options: 
     return plan_of(analysis.rankings, removed, options.settings(data.samples if data is not None else 0))
 
 
-class _Clock:
+class Clock:
     """Seconds spent in each stage, in the order in which they ran."""
 
     def __init__(self) -> None:

@@ -145,6 +145,34 @@ def report(result: Mapping[str, Any], output: Path) -> RenderableType:
     return Group(table, *(Text(line) for line in lines if line))
 
 
+def unlearning(result: Mapping[str, Any], output: Path) -> RenderableType:
+    """What `unlearn` did: how much of each set is taken for the class, what stayed as it was, who can tell."""
+    table = _table(f"class {result['class']}, {result['mode']}", ">before", ">after", ">change")
+    for title, key in (("MACs", "macs"), ("parameters", "params"), ("bytes", "bytes")):
+        if key in result:
+            before, after = result[key]["before"], result[key]["after"]
+            table.add_row(*_texts(title, amount(before), amount(after), f"{after / before:.3f}x" if before else ""))
+    for title, key in (("forget set taken for it, %", "forget"), ("remain set taken for it, %", "remain")):
+        if key in result:
+            row = result[key]
+            table.add_row(*_texts(title, f"{row['before']:.2f}", f"{row['after']:.2f}", f"of {row['samples']}"))
+    if agreement := result.get("remain", {}).get("agreement"):
+        table.add_row(*_texts("other answers unchanged, %", "", f"{agreement:.2f}", ""))
+    for attack, before in result.get("membership", {}).get("before", {}).items():
+        after = result["membership"]["after"][attack]
+        table.add_row(*_texts(f"membership by {attack}, AUC", f"{before:.3f}", f"{after:.3f}", "0.5 is chance"))
+    lines = []
+    if layers := result.get("layers"):
+        lines.append(f"Refitted: {', '.join(layers)}")
+    if fraction := result.get("fraction"):
+        lines.append(f"Changed {100 * fraction:g} % of every layer's kernels")
+    spent = sum(result["seconds"].values())
+    lines.append(f"The finished model is within {result['error']:.2g} of the edited one; {spent:.1f} seconds")
+    lines += [f"Warning: {warning}" for warning in result["warnings"]]
+    lines.append(f"Wrote {output}")
+    return Group(table, *map(Text, lines))
+
+
 def _sentence(result: Mapping[str, Any]) -> str:
     parts = [f"{_count(result[key])} {key}" for key in ("groups", "pinned") if key in result]
     if isinstance(fidelity := result.get("fidelity"), int | float):
