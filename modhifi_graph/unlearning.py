@@ -298,9 +298,12 @@ def _samples(front: FrontEnd, given: Any, options: Options, what: str) -> Batche
     if given is None:
         return None
     try:
-        return front.calibration(given, options)
+        found = front.calibration(given, options)
     except InputError as error:
         raise InputError(f"{what}: {error}") from error
+    if found is None or not found.samples:
+        raise InputError(f"{what}: there are none; give at least one")
+    return found
 
 
 def _verify(finished: Finished, batches: Sequence[Feeds], done: Forgotten, threads: int) -> float:
