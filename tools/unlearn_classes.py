@@ -327,6 +327,13 @@ def _read(path: Path) -> Data:
         return Data(stored["x"], stored["y"].astype(np.int64))
 
 
+def _write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True)
@@ -354,11 +361,8 @@ def main() -> None:
     for row in bench.rows(given.modes.split(","), labels, given.published):
         rows.append(row)
         print(f"{row['mode']} {row['class']}: forget {row['forget']:.2f}, remain {row['remain']:.2f}", file=sys.stderr)
-    if given.csv:
-        with given.csv.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
-            writer.writeheader()
-            writer.writerows(rows)
+        if given.csv:  # after every row: a run of an hour may be interrupted
+            _write(given.csv, rows)
     print("\n".join(table(rows)))
 
 
