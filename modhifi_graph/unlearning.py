@@ -298,7 +298,7 @@ def _samples(front: FrontEnd, given: Any, options: Options, what: str) -> Batche
     if given is None:
         return None
     try:
-        found = front.calibration(given, options)
+        found = front.calibration(given, options, lambda stage, done, total: None)
     except InputError as error:
         raise InputError(f"{what}: {error}") from error
     if found is None or not found.samples:
