@@ -51,8 +51,11 @@ FRACTIONS = {
 BUDGETS = (*FRACTIONS, "plan")
 
 OPTIONS: dict[str, tuple[Any, Any, str]] = {
-    "criterion": (str, "obs", "What to remove: obs, fidelity, alpha, rowsum, energy, magnitude or random."),
-    "compensation": (str, "joint", "How to repair the rest: joint, sequential, lstsq, scalar, bias or none."),
+    "mode": (str, "default", "default, or paper: ModHiFi-P as published."),
+    "percentile": (float, 0.1, "Mode paper: what every output channel gives up in a round."),
+    "rounds": (int, None, "Mode paper: so many rounds instead of a budget."),
+    "criterion": (str, None, "What to remove: obs, fidelity, alpha, rowsum, energy, magnitude or random."),
+    "compensation": (str, None, "How to repair the rest: joint, sequential, lstsq, scalar, bias or none."),
     "samples": (int, None, "Calibrate on a random subset of this size."),
     "seed": (int, 0, "Seed of every random choice; the same seed gives the same model."),
     "only": (list[str], None, "Globs: prune only groups or parameters that match."),
@@ -60,6 +63,7 @@ OPTIONS: dict[str, tuple[Any, Any, str]] = {
     "align": (int, None, "Keep multiples of this; by default 8 for groups of 64 and more, else 1."),
     "min_keep": (int, 1, "Components that every group keeps at least."),
     "fold_batchnorm": (bool, True, "Fold batch norms into the weights before them first."),
+    "reestimate_batchnorm": (bool, None, "Take the statistics of batch norms that are kept anew; mode paper does."),
     "preprocess": (str, None, "For a folder of images: 'mean=0.5;std=0.5;size=224;layout=NCHW'."),
     "threads": (int, 0, "Threads to run the model with; 0 is one for every physical core."),
 }
@@ -69,8 +73,8 @@ OPTIONS: dict[str, tuple[Any, Any, str]] = {
 class ModHiFi(Pass):  # type: ignore[misc]
     """Prune an ONNX model to a budget, repair it in closed form and verify it. No labels, gradients or training.
 
-    Give exactly one of macs, params, keep and plan. A bad configuration or model is a ``ValueError``, which Olive raises
-    at once instead of going on without this pass.
+    Give exactly one of macs, params, keep and plan (in mode paper macs, params or rounds). A bad configuration or model is a
+    ``ValueError``, which Olive raises at once instead of going on without this pass.
     """
 
     @classmethod
@@ -131,7 +135,7 @@ def _checked(config: BasePassConfig) -> BasePassConfig:
     """Refuse what cannot work when the workflow is read, before its other passes have spent their time."""
     given = [name for name in (*BUDGETS, *CALIBRATION) if _is_given(getattr(config, name))]
     budgets = [name for name in given if name in BUDGETS]
-    if len(budgets) != 1:
+    if len(budgets) != 1 and not (config.mode == "paper" and not budgets):
         raise ValueError(f"give exactly one of macs, params, keep and plan; given: {', '.join(budgets) or 'none'}")
     if set(CALIBRATION) <= set(given):
         raise ValueError("give calib or data_config, not both")

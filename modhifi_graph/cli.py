@@ -126,12 +126,19 @@ def optimize(
     keep: Annotated[float | None, typer.Option(help="Fraction of every group that stays, in (0, 1].")] = None,
     plan: Annotated[Path | None, typer.Option(help="Apply a plan that --plan-out wrote.")] = None,
     plan_out: Annotated[Path | None, typer.Option(help="Write which components stay, as JSON.")] = None,
+    mode: Annotated[str, typer.Option(help="default, or paper: ModHiFi-P as published.")] = "default",
+    percentile: Annotated[
+        float, typer.Option(help="Mode paper: what every output channel gives up in a round, 0.01 to 0.2 there.")
+    ] = 0.1,
+    rounds: Annotated[int | None, typer.Option(min=1, help="Mode paper: so many rounds instead of a budget.")] = None,
     criterion: Annotated[
-        str, typer.Option(help="What to remove: obs, fidelity, alpha, rowsum, energy, magnitude or random.")
-    ] = "obs",
+        str | None,
+        typer.Option(help="What to remove: obs (fidelity in mode paper), alpha, rowsum, energy, magnitude or random."),
+    ] = None,
     compensation: Annotated[
-        str, typer.Option(help="How to repair the rest: joint, sequential, lstsq, scalar, bias or none.")
-    ] = "joint",
+        str | None,
+        typer.Option(help="How to repair the rest: joint (scalar in mode paper), sequential, lstsq, bias or none."),
+    ] = None,
     samples: Annotated[
         int | None,
         typer.Option(min=1, help="Calibrate on a random subset of this size, or on so many synthesised inputs."),
@@ -151,6 +158,13 @@ def optimize(
         str | None, typer.Option(help="For a folder of images: 'mean=0.5;std=0.5;size=224;layout=NCHW'.")
     ] = None,
     keep_batchnorm: KeepBatchNorm = False,
+    reestimate_batchnorm: Annotated[
+        bool | None,
+        typer.Option(
+            "--reestimate-batchnorm/--no-reestimate-batchnorm",
+            help="Take the statistics of batch norms that are kept from --calib at the end; mode paper does.",
+        ),
+    ] = None,
     threads: Threads = 0,
     bench_seconds: Annotated[float, typer.Option(min=0, help="Time to spend on measuring latency.")] = 2.0,
     batch: Batch = 1,
@@ -160,10 +174,11 @@ def optimize(
 ) -> None:
     """Prune a model to a budget, repair it in closed form, verify it, time it and write it.
 
-    Give exactly one of --macs, --params, --keep and --plan.
+    Give exactly one of --macs, --params, --keep and --plan; with --mode paper --macs, --params or --rounds.
     """
     budgets = {"--macs": macs, "--params": params, "--keep": keep}
-    _check_budget(budgets, plan)
+    if mode == "default":
+        _check_budget(budgets, plan)
     _check_outputs(model, output, plan_out)
     from modhifi_graph import terminal
     from modhifi_graph.images import Preprocess
@@ -177,6 +192,9 @@ def optimize(
             params=params,
             keep=keep,
             plan=None if plan is None else _plan(plan),
+            mode=mode,
+            percentile=percentile,
+            rounds=rounds,
             criterion=criterion,
             compensation=compensation,
             samples=samples,
@@ -186,6 +204,7 @@ def optimize(
             align=align,
             min_keep=min_keep,
             fold_batchnorm=not keep_batchnorm,
+            reestimate_batchnorm=reestimate_batchnorm,
             preprocess=None if preprocess is None else Preprocess.parse(preprocess),
             threads=threads,
             bench_seconds=bench_seconds,

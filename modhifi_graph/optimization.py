@@ -18,15 +18,17 @@ from modhifi_graph.accounting import Cost
 from modhifi_graph.axes.coupling import couple
 from modhifi_graph.axes.groups import Groups, find_groups
 from modhifi_graph.fidelity.analysis import Analysis, analyse, unobserved
+from modhifi_graph.fidelity.batchnorm import reestimate
 from modhifi_graph.fidelity.compensation import compensate
 from modhifi_graph.fidelity.selection import Budget, Limits, plan_of, select
 from modhifi_graph.frontends.frontend import Batches, FrontEnd, Optimized
 from modhifi_graph.frontends.onnx import OnnxFrontEnd
 from modhifi_graph.images import Preprocess
 from modhifi_graph.models import Source
-from modhifi_graph.options import Options, budget_of
+from modhifi_graph.options import DEFAULTS, PERCENTILE, Options, budget_of
 from modhifi_graph.plan import Plan
 from modhifi_graph.report import output_fidelity, sizes, warnings
+from modhifi_graph.rounds import Pruned, prune, replay
 
 if TYPE_CHECKING:
     from modhifi_graph.frontends.torch import Module
@@ -47,8 +49,11 @@ def optimize(
     params: float | None = None,
     keep: float | None = None,
     plan: Plan | None = None,
-    criterion: str = "obs",
-    compensation: str = "joint",
+    mode: str = "default",
+    percentile: float = PERCENTILE,
+    rounds: int | None = None,
+    criterion: str | None = None,
+    compensation: str | None = None,
     samples: int | None = None,
     seed: int = 0,
     only: Sequence[str] = (),
@@ -56,6 +61,7 @@ def optimize(
     align: int | None = None,
     min_keep: int = 1,
     fold_batchnorm: bool = True,
+    reestimate_batchnorm: bool | None = None,
     preprocess: Preprocess | None = None,
     threads: int = 0,
     bench_seconds: float = 2.0,
@@ -79,10 +85,17 @@ def optimize(
     budget : Budget
         The same as an object: ``Macs(0.5)``, ``Params(0.5)``, ``Keep(0.5)``.
     plan : Plan
-        Apply this plan instead. Exactly one of these is given.
-    criterion : str, default "obs"
+        Apply this plan instead. Exactly one of these is given; in mode "paper" none of them may be.
+    mode : str, default "default"
+        ``paper`` is ModHiFi-P as published (:mod:`modhifi_graph.rounds`): every output channel gives up the lowest
+        ``percentile`` of its contributions, and what all have given up goes, in rounds until ``macs`` or ``params`` is met.
+    percentile : float in (0, 1), default 0.1
+        Only for mode "paper"; there from 0.01 to 0.2.
+    rounds : int, default 1
+        Only for mode "paper", in place of a budget: so many rounds, and the sparsity is what comes out.
+    criterion : str, default "obs", or "fidelity" in mode "paper"
         One of ``obs``, ``fidelity``, ``alpha``, ``rowsum``, ``energy``, ``magnitude``, ``random``.
-    compensation : str, default "joint"
+    compensation : str, default "joint", or "scalar" in mode "paper"
         One of ``none``, ``bias``, ``scalar``, ``lstsq``, ``sequential``, ``joint``.
     samples : int, optional
         Calibrate on a random subset of this size, or on as many synthesised ones.
@@ -90,11 +103,13 @@ def optimize(
         The same seed gives the same bytes.
     only, skip : sequences of glob patterns on group and parameter names.
     align : int, optional
-        Channel multiple; 8 in groups of 64 and more and 1 below by default.
+        Channel multiple; 8 in groups of 64 and more and 1 below by default, and 1 in mode "paper".
     min_keep : int, default 1
         Fewest components of a group that stay.
     fold_batchnorm : bool, default True
         Fold batch norms into the weights before them first.
+    reestimate_batchnorm : bool, default False, or True in mode "paper"
+        Take the statistics of the batch norms that are left from the calibration inputs, once all else is done.
     threads, bench_seconds, batch : how latency is measured; see :func:`modhifi_graph.timing.bench`. 0 seconds: not at all.
     device : str, optional
         Where a module is observed and repaired; where its parameters are, by default.
@@ -109,14 +124,19 @@ def optimize(
     VerificationError
         The slim graph does not compute what the dense one does with the removed components zeroed.
     """
+    default_criterion, default_compensation = DEFAULTS.get(mode, ("", ""))
     options = Options(
         budget=budget_of(macs, params, keep, budget),
         plan=plan,
-        criterion=criterion,
-        compensation=compensation,
+        criterion=criterion or default_criterion,
+        compensation=compensation or default_compensation,
+        mode=mode,
+        percentile=percentile,
+        rounds=rounds,
+        reestimate_batchnorm=mode == "paper" if reestimate_batchnorm is None else reestimate_batchnorm,
         samples=samples,
         seed=seed,
-        limits=Limits(tuple(only), tuple(skip), align, min_keep),
+        limits=Limits(tuple(only), tuple(skip), 1 if align is None and mode == "paper" else align, min_keep),
         fold_batchnorm=fold_batchnorm,
         preprocess=preprocess,
         threads=threads,
@@ -158,26 +178,32 @@ def run(front_end: Callable[[], FrontEnd], calib: Any, options: Options, progres
         groups = find_groups(couple(front.program.graph))
         cost = Cost(groups)
     with clock("score"):
-        analysis = _analysis(front, groups, data, options, say)
+        pruned = _pruned(front, groups, cost, data, options, say)
+        analysis = pruned.analysis if pruned else _analysis(front, groups, data, options, say)
     with clock("plan"):
-        plan = options.plan or _plan(analysis, cost, data, options)
+        plan = pruned.plan if pruned else options.plan or _plan(analysis, cost, data, options)
     with clock("slim"):
         slim = front.slimmed(plan)
     with clock("verify"):
         verified = front.verified(slim, plan, batches, options)
     with clock("compensate"):
-        compensate(
-            front.program,
-            groups,
-            slim,
-            plan,
-            options.compensation,
-            batches=batches,
-            moments=analysis.moments if analysis is not None else None,
-            seed=options.seed,
-            threads=options.threads,
-            progress=lambda done, total: say("compensate", done, total),
-        )
+        if pruned:
+            replay(front, groups, slim, plan, pruned.repairs, batches, options)
+        else:
+            compensate(
+                front.program,
+                groups,
+                slim,
+                plan,
+                options.compensation,
+                batches=batches,
+                moments=analysis.moments if analysis is not None else None,
+                seed=options.seed,
+                threads=options.threads,
+                progress=lambda done, total: say("compensate", done, total),
+            )
+        if options.reestimate_batchnorm:
+            reestimate(slim, batches, threads=options.threads)
     with clock("check"):
         finished = front.finish(slim)
         fidelity = output_fidelity(finished, batches, options.threads)
@@ -186,6 +212,7 @@ def run(front_end: Callable[[], FrontEnd], calib: Any, options: Options, progres
     report = {
         **sizes(groups, plan, cost, analysis),
         "bytes": dict(zip(("before", "after"), finished.sizes, strict=True)),
+        **({"rounds": pruned.rounds} if pruned else {}),
         **timed,
         "fidelity": fidelity,
         "calibration": data.to_json() if data is not None else None,
@@ -199,6 +226,13 @@ def run(front_end: Callable[[], FrontEnd], calib: Any, options: Options, progres
     }
     accuracy = finished.accuracy(options.threads)
     return finished.hand_back(plan, report if accuracy is None else {**report, "accuracy": accuracy})
+
+
+def _pruned(
+    front: FrontEnd, groups: Groups, cost: Cost, data: Batches | None, options: Options, progress: Progress
+) -> Pruned | None:
+    """What the rounds of mode "paper" come to; None in any other."""
+    return prune(front, groups, cost, data, options, progress) if options.mode == "paper" and data else None
 
 
 def _analysis(

@@ -6,11 +6,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from modhifi_graph.errors import InputError
+from modhifi_graph.fidelity import hifi, local
 from modhifi_graph.fidelity.compensation import METHODS
 from modhifi_graph.fidelity.scores import CRITERIA
 from modhifi_graph.fidelity.selection import Budget, Limits
 from modhifi_graph.images import Preprocess
 from modhifi_graph.plan import Plan
+
+DEFAULTS = {"default": ("obs", "joint"), "paper": ("fidelity", "scalar")}
+"""The criterion and the compensation of each mode."""
+
+PERCENTILE = 0.1
+"""The paper removes between 0.01 and 0.2 in a round."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +28,10 @@ class Options:
     plan: Plan | None
     criterion: str = "obs"
     compensation: str = "joint"
+    mode: str = "default"
+    percentile: float = PERCENTILE
+    rounds: int | None = None
+    reestimate_batchnorm: bool = False
     samples: int | None = None
     seed: int = 0
     limits: Limits = field(default_factory=Limits)
@@ -32,7 +43,13 @@ class Options:
     device: str | None = None
 
     def __post_init__(self) -> None:
-        if (self.budget is None) == (self.plan is None):
+        if self.mode not in DEFAULTS:
+            raise InputError(f"mode {self.mode!r} is unknown; choose one of {', '.join(DEFAULTS)}")
+        if self.mode == "paper":
+            self._check_paper()
+        elif self.rounds is not None:
+            raise InputError("rounds are the paper's: give mode paper with them")
+        elif (self.budget is None) == (self.plan is None):
             raise InputError("give exactly one of macs, params, keep and plan")
         if self.budget is not None and not 0 < self.budget.fraction <= 1:
             raise InputError(
@@ -43,9 +60,26 @@ class Options:
         if self.compensation not in METHODS:
             raise InputError(f"compensation {self.compensation!r} is unknown; choose one of {', '.join(METHODS)}")
 
+    def _check_paper(self) -> None:
+        if self.plan is not None or (self.budget is not None and self.budget.kind == "keep"):
+            raise InputError("mode paper finds out itself how much of each group stays: give macs, params or rounds")
+        if self.budget is not None and self.rounds is not None:
+            raise InputError("mode paper goes on until a budget is met: give macs or params, or rounds, not both")
+        if self.rounds is not None and self.rounds < 1:
+            raise InputError(f"rounds is {self.rounds}; expected at least 1")
+        if not 0 < self.percentile < 1:
+            raise InputError(f"percentile is {self.percentile:g}; expected a fraction between 0 and 1")
+        if self.criterion not in hifi.CRITERIA:
+            raise InputError(f"criterion {self.criterion!r} is none of mode paper's: {', '.join(hifi.CRITERIA)}")
+        if self.compensation not in ("none", *local.METHODS):
+            raise InputError(
+                f"compensation {self.compensation!r} is none of mode paper's: none, {', '.join(local.METHODS)}"
+            )
+
     @property
     def needs_data(self) -> bool:
-        return self.compensation != "none" or (self.plan is None and self.criterion not in ("magnitude", "random"))
+        scored = self.plan is None and self.criterion not in ("magnitude", "random")
+        return scored or self.compensation != "none" or self.reestimate_batchnorm
 
     @property
     def needs_analysis(self) -> bool:
@@ -53,14 +87,16 @@ class Options:
 
     def settings(self, samples: int) -> dict[str, Any]:
         """What a plan says about how it was made."""
-        assert self.budget is not None
+        paper = {"mode": self.mode, "percentile": self.percentile, "rounds": self.rounds}
         return {
-            self.budget.kind: self.budget.fraction,
+            **({} if self.budget is None else {self.budget.kind: self.budget.fraction}),
+            **(paper if self.mode == "paper" else {}),
             "criterion": self.criterion,
             "compensation": self.compensation,
             "seed": self.seed,
             "samples": samples,
             "fold_batchnorm": self.fold_batchnorm,
+            **({"reestimate_batchnorm": True} if self.reestimate_batchnorm else {}),
         }
 
 

@@ -14,11 +14,13 @@ WEIGHTS = {
     "MatMul": (0, 1),
     "Einsum": (0, 1),
     "Add": (0, 1),
+    "BatchNormalization": (3, 4),
     "LSTM": (1, 2, 3),
     "GRU": (1, 2, 3),
     "RNN": (1, 2, 3),
 }
-"""The inputs whose values compensation may change; an addition is the bias of a MatMul."""
+"""The inputs whose values compensation may change; an addition is the bias of a MatMul, and the statistics
+of a batch norm may be taken anew."""
 
 BIAS = {"Conv": 2, "ConvTranspose": 2, "Gemm": 2}
 """The input that compensation may add."""

@@ -128,11 +128,9 @@ def analyse(
         threads=threads,
         progress=lambda a, b: progress("measure", a, b),
     )
+    ranked = {c: moments[c] for consumers in rankings.values() for c in consumers}
     return Analysis(
-        tuple(calibrated(ranking, prices[ranking]) for ranking in rankings),
-        {c: moments[c] for consumers in rankings.values() for c in consumers},
-        unscored,
-        tuple(_poor(rankings, moments)),
+        tuple(calibrated(ranking, prices[ranking]) for ranking in rankings), ranked, unscored, tuple(poor(ranked))
     )
 
 
@@ -170,11 +168,11 @@ def _few(batches: Sequence[Feeds], samples: int) -> list[Feeds]:
     return taken
 
 
-def _poor(rankings: Mapping[Ranking, Sequence[Consumer]], moments: Mapping[Consumer, Moments]) -> list[str]:
-    consumers = dict.fromkeys(c for members in rankings.values() for c in members)
-    poor = [c for c in consumers if moments[c].count < ROWS_PER_INPUT_WANTED * c.inputs]
+def poor(moments: Mapping[Consumer, Moments]) -> list[str]:
+    """A warning for every consumer whose moments rest on too few rows."""
     return [
-        f"{c.op}: {moments[c].count} calibration rows for {c.inputs} inputs; what they do not show is kept only as far as "
+        f"{c.op}: {seen.count} calibration rows for {c.inputs} inputs; what they do not show is kept only as far as "
         "the weights do: give more samples, of everything the model will see"
-        for c in poor
+        for c, seen in moments.items()
+        if seen.count < ROWS_PER_INPUT_WANTED * c.inputs
     ]

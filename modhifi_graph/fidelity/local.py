@@ -21,7 +21,8 @@ from modhifi_graph.fidelity.consumers import Consumer, weight_of
 from modhifi_graph.fidelity.moments import Moments
 from modhifi_graph.fidelity.regression import second_moment
 from modhifi_graph.fidelity.ridge import RIDGE, damped, refit
-from modhifi_graph.fidelity.sites import Editor, sites
+from modhifi_graph.fidelity.sites import Editor
+from modhifi_graph.fidelity.windows import windows, with_taps
 from modhifi_graph.plan import Plan
 
 METHODS = ("bias", "scalar", "lstsq")
@@ -39,37 +40,26 @@ def compensate(groups: Groups, slim: Program, plan: Plan, moments: Mapping[Consu
     editor = Editor(slim)
     dense = {consumer.y.name: consumer for consumer in moments}
     count = 0
-    for site in sites(groups, slim.graph, keep):
-        consumer = dense.get(site.consumer.y.name)
-        layout = None if consumer is None else consumer.contraction.layout
-        if consumer is None or layout is None or not any(factor in keep for factor in leaves(layout)):
+    for window in windows(groups, slim.graph, keep):
+        consumer, site = dense.get(window.dense.y.name), window.site
+        if consumer is None or not any(factor in keep for factor in leaves(consumer.contraction.layout)):
             continue
-        stays = _with_taps(kept(layout, keep), consumer.taps)
-        components = _components(consumer, layout, keep)
-        weight, shift = repaired(consumer, moments[consumer], stays, components, method, site.bias is not None)
-        parts = (
-            kept(groups.coupling.bindings[consumer.op].factors["g"], keep) if consumer.parts > 1 else np.zeros(1, int)
-        )
-        rows = site.channels.reshape(len(parts), -1) % consumer.outputs
-        chosen = np.stack([weight.cpu().numpy()[part][row][:, stays] for part, row in zip(parts, rows, strict=True)])
-        added = np.stack([shift.cpu().numpy()[part][row] for part, row in zip(parts, rows, strict=True)])
-        editor.weight(site, chosen)
+        parts = components(consumer, keep)
+        weight, shift = repaired(consumer, moments[consumer], window.columns, parts, method, site.bias is not None)
+        editor.weight(site, window.cut(weight.cpu().numpy()))
         if site.bias is not None:
-            editor.bias(site, editor.current_bias(site) + added)
+            editor.bias(site, editor.current_bias(site) + window.cut(shift.cpu().numpy()))
         count += 1
     return count
 
 
-def _with_taps(channels: np.ndarray, taps: int) -> np.ndarray:
-    return (channels[:, None] * taps + np.arange(taps)).ravel()
-
-
-def _components(consumer: Consumer, layout: Layout, keep: Mapping[Layout, np.ndarray]) -> list[np.ndarray]:
+def components(consumer: Consumer, keep: Mapping[Layout, np.ndarray]) -> list[np.ndarray]:
     """The input positions of every component that is left, of the groups that were cut; the rest channel by channel.
 
     Where two groups that were cut are nested (heads and head dimensions), a component is a pair.
     """
-    stays = _with_taps(kept(layout, keep), consumer.taps)
+    layout = consumer.contraction.layout
+    stays = with_taps(kept(layout, keep), consumer.taps)
     cut = [factor for factor in dict.fromkeys(leaves(find(layout))) if factor in keep]
     owners = np.stack([consumer.columns(factor)[stays] for factor in cut])
     free = (owners < 0).all(0)
@@ -99,7 +89,18 @@ def repaired(
     -------
     (G, o, p) and (G, o) tensors, float64.
     """
-    weight = weight_of(consumer, moments.mean)
+    return repaired_weight(weight_of(consumer, moments.mean), moments, stays, components, method, intercept)
+
+
+def repaired_weight(
+    weight: torch.Tensor,
+    moments: Moments,
+    stays: np.ndarray,
+    components: Sequence[np.ndarray],
+    method: str,
+    intercept: bool = True,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same for any weight W, shape (G, o, p), float64."""
     kept = torch.from_numpy(stays).to(weight.device)
     result = torch.zeros_like(weight)
     covariance = second_moment(moments, intercept)

@@ -121,8 +121,12 @@ class Contributions:
 
 def contributions(consumer: Consumer, moments: Moments, group: Group) -> Contributions:
     """The second-order statistics of every contribution ``A_ci = W[c, P_i] x[P_i]``, centred."""
-    weight, covariance = weight_of(consumer, moments.mean), moments.covariance
-    blocks = component_inputs(consumer, group).to(weight.device)
+    weight = weight_of(consumer, moments.mean)
+    return contributions_of(weight, moments.covariance, component_inputs(consumer, group).to(weight.device))
+
+
+def contributions_of(weight: torch.Tensor, covariance: torch.Tensor, blocks: torch.Tensor) -> Contributions:
+    """The same for any weight (G, o, p), second moment (G, p, p) and inputs of each component (components, positions)."""
     target = weight @ covariance
     own = weight[:, :, blocks].permute(0, 2, 1, 3)  # G, components, o, block
     rowsum = (own * target[:, :, blocks].permute(0, 2, 1, 3)).sum(-1)

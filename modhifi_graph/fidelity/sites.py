@@ -28,6 +28,7 @@ class Site:
     output : the value that holds the output with its bias.
     stream : (the sum, the other summand) where the output joins a stream that is there before it, else None.
     channels : positions of the dense output's channels that the slim one has.
+    normalised : whether a batch norm is all that reads the output.
     clip : (low, high) where all that reads the target is one activation that clips (ReLU, ReLU6, Clip), else None.
     """
 
@@ -36,6 +37,7 @@ class Site:
     output: Value
     stream: tuple[Value, Value] | None
     channels: np.ndarray
+    normalised: bool
     clip: tuple[float, float] | None
 
     @property
@@ -74,7 +76,8 @@ def sites(dense: Groups, slim: Graph, keep: Mapping[Layout, np.ndarray]) -> Iter
             stream = None if output in slim.outputs else _stream(output, readers, position, place[consumer.op])
             target = stream[0] if stream else output
             clip = None if target in slim.outputs else _clip(readers.get(target, []))
-            yield Site(consumer, bias, output, stream, channels, clip)
+            normalised = [op.kind for op in readers.get(output, [])] == ["BatchNormalization"]
+            yield Site(consumer, bias, output, stream, channels, normalised, clip)
 
 
 def readers_of(graph: Graph) -> dict[Value, list[Op]]:

@@ -86,8 +86,10 @@ class FrontEnd(ABC):
         """A copy without what the plan drops."""
 
     @abstractmethod
-    def verified(self, slim: Program, plan: Plan, batches: Sequence[Feeds], options: Options) -> Verification:
-        """Proof that the copy computes what the dense model does with the dropped components zeroed."""
+    def verified(
+        self, slim: Program, plan: Plan, batches: Sequence[Feeds], options: Options, dense: Program | None = None
+    ) -> Verification:
+        """Proof that the copy computes what the dense model (or this one) does with the dropped components zeroed."""
 
     @abstractmethod
     def finish(self, slim: Program) -> Finished:

@@ -73,11 +73,15 @@ class OnnxFrontEnd(FrontEnd):
         Slim(plan)(slim)
         return lift(slim, self._device)
 
-    def verified(self, slim: Program, plan: Plan, batches: Sequence[Feeds], options: Options) -> Verification:
+    def verified(
+        self, slim: Program, plan: Plan, batches: Sequence[Feeds], options: Options, dense: Program | None = None
+    ) -> Verification:
+        dense = dense or self.program
         assert isinstance(slim, Lifted)
+        assert isinstance(dense, Lifted)
         feeds = [random_feeds(self.program.model, options.seed, threads=options.threads)]
         feeds += [dict(batches[0])] if batches else []
-        return verify(self.program.model, slim.model, plan, feeds, threads=options.threads)
+        return verify(dense.model, slim.model, plan, feeds, threads=options.threads)
 
     def finish(self, slim: Program) -> FinishedOnnx:
         assert isinstance(slim, Lifted)

@@ -181,9 +181,13 @@ class TorchFrontEnd(FrontEnd):
         Slim(plan)(slim)
         return lift(slim)
 
-    def verified(self, slim: Program, plan: Plan, batches: Sequence[Feeds], options: Options) -> Verification:
+    def verified(
+        self, slim: Program, plan: Plan, batches: Sequence[Feeds], options: Options, dense: Program | None = None
+    ) -> Verification:
+        dense = dense or self.program
         assert isinstance(slim, Lifted)
-        masked = copied(self.program.module)
+        assert isinstance(dense, Lifted)
+        masked = copied(dense.module)
         Mask(plan)(masked)
         example = self._feed(self.example)
         feeds = [_randomised(example, options.seed), *([batches[0]] if batches else [example])]

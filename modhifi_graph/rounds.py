@@ -1,0 +1,234 @@
+"""ModHiFi-P as published (arXiv 2511.19566): rounds of observing, scoring, removing what is in nobody's HiFi set, and scaling.
+
+Every round looks at the model as the rounds before have left it, but what stays is always said of the dense model, and so are
+the weights that have been scaled (:class:`modhifi_graph.fidelity.windows.Repairs`). So plans need no composing, and two
+proofs hold after every round: what was slimmed equals the dense model masked, as ever, and it still does with the scaled
+weights in both. The sparsity is whatever comes out; with a budget, rounds go on until it is met.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from modhifi_graph.accounting import Cost
+from modhifi_graph.axes.groups import Group, Groups
+from modhifi_graph.axes.layout import Layout, kept, leaves
+from modhifi_graph.dialects.program import Feeds, Program
+from modhifi_graph.fidelity.analysis import Analysis, poor, scorable
+from modhifi_graph.fidelity.hifi import Claims, claims
+from modhifi_graph.fidelity.local import components, repaired_weight
+from modhifi_graph.fidelity.moments import Moments
+from modhifi_graph.fidelity.observe import observe
+from modhifi_graph.fidelity.selection import Limits
+from modhifi_graph.fidelity.windows import Repairs, Window, windows, with_taps
+from modhifi_graph.frontends.frontend import Batches, FrontEnd
+from modhifi_graph.options import Options
+from modhifi_graph.plan import GroupPlan, Plan
+from modhifi_graph.verification import Verification
+
+Keep = Mapping[Layout, np.ndarray]
+Progress = Callable[[str, int, int], None]
+Seen = tuple[Window, torch.Tensor, Moments]
+
+
+@dataclass(frozen=True, eq=False)
+class Pruned:
+    """What the rounds have come to.
+
+    Attributes
+    ----------
+    plan : what stays of the dense model.
+    repairs : the weights and biases that go with it.
+    rounds : of every round its ``percentile``, how many components were ``removed``, the ``macs`` and ``params`` left, and
+        the ``error`` of the proof for the model that it began with.
+    analysis : what was not scored and why, and warnings; there are no rankings.
+    """
+
+    plan: Plan
+    repairs: Repairs
+    rounds: list[dict[str, Any]]
+    analysis: Analysis
+
+
+def prune(front: FrontEnd, groups: Groups, cost: Cost, data: Batches, options: Options, progress: Progress) -> Pruned:
+    """Rounds until the budget is met; without one as many as ``options.rounds`` says, at the percentile as it is.
+
+    With a budget a round that would remove nothing raises the percentile, for those after it too, by ``options.percentile``;
+    none removes more than that share of the components, so that those that follow look anew; and the last one stops as soon
+    as the budget is met. Time: what :func:`modhifi_graph.fidelity.observe.observe` takes, a round.
+    """
+    members, unscored = scorable(groups)
+    names = {g: [c.y.name for c in consumers] for g, consumers in members.items() if options.limits.allows(g)}
+    keep: dict[Layout, np.ndarray] = {}
+    repairs, rows = Repairs(), list[dict[str, Any]]()
+    warned: list[str] | None = None
+    percentile = options.percentile
+    while _goes_on(rows, cost, _counts(keep), options):
+        plan = _plan(groups, keep)
+        slim = front.slimmed(plan)
+        error = replay(front, groups, slim, plan, repairs, data.feeds, options).max_abs_error
+        seen = _observed(slim, groups, keep, repairs, data, options)
+        warned = poor({w.site.consumer: moments for w, _, moments in seen}) if warned is None else warned
+        found = claims(seen, names, keep, options.criterion)
+        percentile, gone = _chosen(found, percentile, cost, keep, options)
+        for group, removed in gone.items():
+            keep[group.factor] = np.setdiff1d(keep.get(group.factor, np.arange(group.size)), removed)
+        _repair(seen, keep, repairs, options.compensation)
+        counts = _counts(keep)
+        rows.append(
+            {
+                "percentile": percentile,
+                "removed": sum(map(len, gone.values())),
+                "macs": cost.macs(counts),
+                "params": cost.params(counts),
+                "error": error,
+            }
+        )
+        progress("rounds", *_progress(rows, cost, options))
+        if not gone:
+            break
+    if not keep and rows:
+        warned = [
+            *(warned or ()),
+            f"at percentile {percentile:g} every component is in the HiFi set of some output channel",
+        ]
+    analysis = Analysis((), {}, unscored, tuple(warned or ()))
+    return Pruned(_plan(groups, keep, options.settings(data.samples)), repairs, rows, analysis)
+
+
+def replay(
+    front: FrontEnd,
+    groups: Groups,
+    slim: Program,
+    plan: Plan,
+    repairs: Repairs,
+    batches: Sequence[Feeds],
+    options: Options,
+) -> Verification:
+    """Write repairs into what ``plan`` left of the model, and prove that it is the repaired dense model masked."""
+    repairs.write(groups, slim, plan.resolve(groups))
+    whole = front.slimmed(Plan())
+    repairs.write(groups, whole, {})
+    return front.verified(slim, plan, batches, options, whole)
+
+
+def _plan(groups: Groups, keep: Keep, settings: Mapping[str, Any] | None = None) -> Plan:
+    entries = [
+        GroupPlan(group.name, group.size, tuple(keep[group.factor].tolist()))
+        for group in groups.groups
+        if group.factor in keep
+    ]
+    return Plan(tuple(entries), settings or {})
+
+
+def _counts(keep: Keep) -> dict[Layout, int]:
+    return {factor: len(positions) for factor, positions in keep.items()}
+
+
+def _measure(cost: Cost, options: Options) -> Callable[[Mapping[Layout, int] | None], int]:
+    return cost.params if options.budget is not None and options.budget.kind == "params" else cost.macs
+
+
+def _is_met(cost: Cost, counts: Mapping[Layout, int], options: Options) -> bool:
+    measure = _measure(cost, options)
+    return options.budget is not None and measure(counts) <= options.budget.fraction * measure(None)
+
+
+def _goes_on(rows: Sequence[Any], cost: Cost, counts: Mapping[Layout, int], options: Options) -> bool:
+    return len(rows) < (options.rounds or 1) if options.budget is None else not _is_met(cost, counts, options)
+
+
+def _progress(rows: Sequence[Mapping[str, Any]], cost: Cost, options: Options) -> tuple[int, int]:
+    """How far it is, in rounds or in what the budget counts."""
+    if options.budget is None:
+        return len(rows), options.rounds or 1
+    whole = _measure(cost, options)(None)
+    target = round(whole * (1 - options.budget.fraction))
+    return min(target, whole - int(rows[-1][options.budget.kind])), target
+
+
+def _observed(
+    slim: Program, groups: Groups, keep: Keep, repairs: Repairs, data: Batches, options: Options
+) -> list[Seen]:
+    """Every consumer of the current model whose inputs may go: its weight, and the moments of what it reads."""
+    may = {group.factor for group in groups.groups if options.limits.allows(group)}
+    found = [w for w in windows(groups, slim.graph, keep) if may & set(leaves(w.dense.contraction.layout))]
+    consumers = [window.site.consumer for window in found]
+    moments = observe(slim, data.feeds, consumers, seed=options.seed, threads=options.threads).moments
+    return [
+        (w, torch.from_numpy(repairs.current(w)).to(moments[w.site.consumer].origin.device), moments[w.site.consumer])
+        for w in found
+    ]
+
+
+def _chosen(
+    found: Sequence[Claims], percentile: float, cost: Cost, keep: Keep, options: Options
+) -> tuple[float, dict[Group, list[int]]]:
+    """What goes in a round, and at which percentile: the given one, or with a budget the next at which anything does."""
+    if options.budget is None:
+        return percentile, removable(found, percentile, options.limits)
+    most = max(1, math.ceil(options.percentile * sum(len(c.components) for c in found)))
+
+    def is_enough(left: Mapping[Layout, int]) -> bool:
+        gone = sum(len(c.components) - left[c.group.factor] for c in found)
+        return gone >= most or _is_met(cost, {**_counts(keep), **left}, options)
+
+    gone = removable(found, percentile, options.limits, is_enough)
+    while not gone and percentile < 1:
+        percentile = min(1.0, round(percentile + options.percentile, 9))
+        gone = removable(found, percentile, options.limits, is_enough)
+    return percentile, gone
+
+
+def removable(
+    found: Sequence[Claims],
+    percentile: float,
+    limits: Limits,
+    is_enough: Callable[[Mapping[Layout, int]], bool] = lambda left: False,
+) -> dict[Group, list[int]]:
+    """What nobody's HiFi set holds at a percentile, lowest claim first.
+
+    Parameters
+    ----------
+    is_enough : asked after every removal, with the number of components that are left of each group, whether to stop.
+    """
+    order = sorted(
+        (claim, overall, number, component)
+        for number, c in enumerate(found)
+        for claim, overall, component in zip(c.within.tolist(), c.overall.tolist(), c.components.tolist(), strict=True)
+        if claim <= percentile
+    )
+    left = {c.group.factor: len(c.components) for c in found}
+    waiting: dict[Group, list[int]] = defaultdict(list)
+    gone: dict[Group, list[int]] = {}
+    for _, _, number, component in order:
+        group = found[number].group
+        waiting[group].append(component)
+        rest = left[group.factor] - len(waiting[group])
+        if rest < limits.fewest(group) or rest % limits.step(group):
+            continue
+        gone[group] = [*gone.get(group, []), *waiting.pop(group)]
+        left[group.factor] = rest
+        if is_enough(left):
+            break
+    return gone
+
+
+def _repair(seen: Sequence[Seen], keep: Keep, repairs: Repairs, method: str) -> None:
+    """Repair every consumer that lost inputs for what it lost, from the moments that were seen."""
+    for window, weight, moments in seen:
+        layout = window.dense.contraction.layout
+        columns = with_taps(kept(layout, keep), window.dense.taps)
+        if method == "none" or len(columns) == len(window.columns):
+            continue
+        parts = [window.positions(part) for part in components(window.dense, keep)]
+        stays, intercept = window.positions(columns), window.site.bias is not None
+        new, shift = repaired_weight(weight, moments, stays, parts, method, intercept)
+        repairs.replace(window, new.cpu().numpy(), shift.cpu().numpy())
