@@ -61,6 +61,11 @@ class Plan:
             keep[group.factor] = np.asarray(entry.keep, dtype=np.int64)
         return keep
 
+    def renamed(self, groups: Groups, others: Groups) -> Plan:
+        """The same plan for another graph of the same structure, whose groups may go by other names."""
+        names = {mine.name: theirs.name for mine, theirs in zip(groups.groups, others.groups, strict=True)}
+        return Plan(tuple(GroupPlan(names[g.name], g.size, g.keep) for g in self.groups), self.settings)
+
     def to_json(self) -> dict[str, Any]:
         entries = [{"name": g.name, "size": g.size, "keep": list(g.keep)} for g in self.groups]
         return {"version": VERSION, "settings": dict(self.settings), "groups": entries}

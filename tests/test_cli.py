@@ -111,6 +111,8 @@ class TestErrors:
             (["--macs", "nan"], "--macs is nan; expected a fraction above 0 and at most 1"),
             (["--macs", "half"], "Invalid value for '--macs'"),
             (["--macs", "0.5", "--min-keep", "0"], "Invalid value for '--min-keep'"),
+            (["--mode", "paper", "--keep", "0.5"], "mode paper finds out itself how much of each group stays"),
+            (["--mode", "paper", "--rounds", "0"], "Invalid value for '--rounds'"),
         ],
     )
     def test_wrong_budgets(self, run: Any, tmp_path: Path, options: list[str], message: str) -> None:
@@ -287,6 +289,19 @@ class TestOptimise:
         again = tmp_path / "again.onnx"
         assert run("optimize", "sample:digits-cnn", "-o", again, "--plan", plan, "--bench-seconds", "0", "-q").code == 0
         assert again.stat().st_size == slim.stat().st_size
+
+    def test_a_sample_as_published(self, run: Any, tmp_path: Path) -> None:
+        slim, plan = tmp_path / "slim.onnx", tmp_path / "plan.json"
+        options = ("--mode", "paper", "--percentile", "0.2", "--macs", "0.93", "--only", "*stage3*", "--samples", "60")
+        outputs = ("-o", slim, "--plan-out", plan, "--bench-seconds", "0", "--json")
+        result = run("optimize", "sample:digits-cnn", *options, *outputs)
+        assert result.code == 0, result.err
+        report = result.json()
+        assert 0.92 * report["macs"]["before"] < report["macs"]["after"] <= 0.93 * report["macs"]["before"]
+        assert report["rounds"][-1]["macs"] == report["macs"]["after"]
+        assert report["accuracy"]["after"] > 90
+        assert report["plan"]["settings"]["mode"] == "paper"
+        assert run("verify", "sample:digits-cnn", slim, "--plan", plan).code == 0
 
     def test_a_calibration_file(self, run: Any, tmp_path: Path) -> None:
         np.savez(tmp_path / "calib.npz", **{k: v[:50] for k, v in samples.load("digits-cnn").calib.items()})

@@ -13,6 +13,8 @@ import onnx_ir as ir
 import torch
 
 from modhifi_graph import calibration, samples
+from modhifi_graph.axes.coupling import couple
+from modhifi_graph.axes.groups import find_groups
 from modhifi_graph.devices import batch_bytes, device_of
 from modhifi_graph.dialects.onnx import Lifted, lift
 from modhifi_graph.dialects.program import Feeds, Program
@@ -79,6 +81,8 @@ class OnnxFrontEnd(FrontEnd):
         dense = dense or self.program
         assert isinstance(slim, Lifted)
         assert isinstance(dense, Lifted)
+        if dense is not self.program:  # weights that were shared no longer are, and groups are named after weights
+            plan = plan.renamed(*(find_groups(couple(graph)) for graph in (dense.graph, lift(dense.model).graph)))
         feeds = [random_feeds(self.program.model, options.seed, threads=options.threads)]
         feeds += [dict(batches[0])] if batches else []
         return verify(dense.model, slim.model, plan, feeds, threads=options.threads)

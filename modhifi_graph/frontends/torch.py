@@ -14,6 +14,8 @@ from torch import fx
 from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
+from modhifi_graph.axes.coupling import couple
+from modhifi_graph.axes.groups import find_groups
 from modhifi_graph.calibration import batch_size
 from modhifi_graph.calibration import load as load_calibration
 from modhifi_graph.devices import batch_bytes, device_of, home_of
@@ -187,6 +189,8 @@ class TorchFrontEnd(FrontEnd):
         dense = dense or self.program
         assert isinstance(slim, Lifted)
         assert isinstance(dense, Lifted)
+        if dense is not self.program:  # weights that were shared no longer are, and groups are named after weights
+            plan = plan.renamed(*(find_groups(couple(graph)) for graph in (dense.graph, lift(dense.module).graph)))
         masked = copied(dense.module)
         Mask(plan)(masked)
         example = self._feed(self.example)
