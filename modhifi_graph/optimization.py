@@ -85,7 +85,7 @@ def optimize(
     budget : Budget
         The same as an object: ``Macs(0.5)``, ``Params(0.5)``, ``Keep(0.5)``.
     plan : Plan
-        Apply this plan instead. Exactly one of these is given; in mode "paper" none of them may be.
+        Apply this plan instead. Exactly one of these is given; mode "paper" takes ``macs``, ``params`` or ``rounds``.
     mode : str, default "default"
         ``paper`` is ModHiFi-P as published (:mod:`modhifi_graph.rounds`): every output channel gives up the lowest
         ``percentile`` of its contributions, and what all have given up goes, in rounds until ``macs`` or ``params`` is met.

@@ -19,7 +19,7 @@ import torch
 
 from modhifi_graph.accounting import Cost
 from modhifi_graph.axes.groups import Group, Groups
-from modhifi_graph.axes.layout import Layout, kept, leaves
+from modhifi_graph.axes.layout import Layout, kept
 from modhifi_graph.dialects.program import Feeds, Program
 from modhifi_graph.fidelity.analysis import Analysis, poor, scorable
 from modhifi_graph.fidelity.hifi import Claims, claims
@@ -64,8 +64,7 @@ def prune(front: FrontEnd, groups: Groups, cost: Cost, data: Batches, options: O
     none removes more than that share of the components, so that those that follow look anew; and the last one stops as soon
     as the budget is met. Time: what :func:`modhifi_graph.fidelity.observe.observe` takes, a round.
     """
-    members, unscored = scorable(groups)
-    names = {g: [c.y.name for c in consumers] for g, consumers in members.items() if options.limits.allows(g)}
+    names, unscored = _members(front.program, groups, options)
     keep: dict[Layout, np.ndarray] = {}
     repairs, rows = Repairs(), list[dict[str, Any]]()
     warned: list[str] | None = None
@@ -74,7 +73,7 @@ def prune(front: FrontEnd, groups: Groups, cost: Cost, data: Batches, options: O
         plan = _plan(groups, keep)
         slim = front.slimmed(plan)
         error = replay(front, groups, slim, plan, repairs, data.feeds, options).max_abs_error
-        seen = _observed(slim, groups, keep, repairs, data, options)
+        seen = _observed(slim, groups, names, keep, repairs, data, options)
         warned = poor({w.site.consumer: moments for w, _, moments in seen}) if warned is None else warned
         found = claims(seen, names, keep, options.criterion)
         percentile, gone = _chosen(found, percentile, cost, keep, options)
@@ -154,12 +153,34 @@ def _progress(rows: Sequence[Mapping[str, Any]], cost: Cost, options: Options) -
     return min(target, whole - int(rows[-1][options.budget.kind])), target
 
 
+def _members(dense: Program, groups: Groups, options: Options) -> tuple[dict[Group, list[str]], dict[str, str]]:
+    """The groups that may be cut with the output names of their consumers, and why others may not."""
+    members, unscored = scorable(groups)
+    places = {window.dense.y.name for window in windows(groups, dense.graph, {})}
+    found = {}
+    for group, consumers in members.items():
+        elsewhere = [c for c in consumers if c.y.name not in places]
+        if elsewhere:
+            unscored[group.name] = (
+                f"consumed by {elsewhere[0].op}: what it adds is no constant, so it cannot be repaired"
+            )
+        elif options.limits.allows(group):
+            found[group] = [c.y.name for c in consumers]
+    return found, unscored
+
+
 def _observed(
-    slim: Program, groups: Groups, keep: Keep, repairs: Repairs, data: Batches, options: Options
+    slim: Program,
+    groups: Groups,
+    members: Mapping[Group, Sequence[str]],
+    keep: Keep,
+    repairs: Repairs,
+    data: Batches,
+    options: Options,
 ) -> list[Seen]:
     """Every consumer of the current model whose inputs may go: its weight, and the moments of what it reads."""
-    may = {group.factor for group in groups.groups if options.limits.allows(group)}
-    found = [w for w in windows(groups, slim.graph, keep) if may & set(leaves(w.dense.contraction.layout))]
+    names = {name for each in members.values() for name in each}
+    found = [window for window in windows(groups, slim.graph, keep) if window.dense.y.name in names]
     consumers = [window.site.consumer for window in found]
     moments = observe(slim, data.feeds, consumers, seed=options.seed, threads=options.threads).moments
     return [

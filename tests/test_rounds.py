@@ -110,6 +110,24 @@ class TestEmergent:
         )
 
 
+def test_a_consumer_that_cannot_be_repaired_keeps_its_inputs() -> None:
+    proto = small.build("""
+        g (float[N,6] x, float[5] shift) => (float[N,5] y)
+        <float[6,12] w0, float[12] b0, float[12,10] w1, float[10] b1, float[10,5] w2> {
+          h = Gemm(x, w0, b0)
+          r = Relu(h)
+          i = Gemm(r, w1, b1)
+          s = Relu(i)
+          y = Gemm(s, w2, shift)
+        }""")
+    calib = {"x": small.samples(proto, 0, 64)["x"], "shift": np.zeros(5, np.float32)}
+    result = modhifi_graph.optimize(proto, calib, mode="paper", macs=0.7, bench_seconds=0, threads=1)
+    first, second = result.report["groups"]
+    assert first["after"] < first["before"]
+    assert second["after"] == second["before"] == 10
+    assert second["not_scored"].endswith("what it adds is no constant, so it cannot be repaired")
+
+
 class TestRemovable:
     def claim(self, within: list[float], overall: list[float]) -> tuple[Claims, Any]:
         group = Net.named("conv_chain").group("w0")
