@@ -23,7 +23,7 @@ from modhifi_graph.axes.groups import Group
 from modhifi_graph.axes.layout import Layout
 from modhifi_graph.fidelity.moments import Moments
 from modhifi_graph.fidelity.regression import second_moment
-from modhifi_graph.fidelity.scores import Contributions, contributions_of
+from modhifi_graph.fidelity.scores import Contributions
 from modhifi_graph.fidelity.windows import Window
 
 CRITERIA = ("fidelity", "alpha", "rowsum", "energy")
@@ -107,7 +107,7 @@ def claims(
         second = second_moment(moments, is_centred(window))
         mine = [group for group, names in members.items() if window.dense.y.name in names]
         for family in _families(window, mine):
-            each = [contributions_of(weight, second, _inputs(window, found[g]).to(weight.device)) for g in family]
+            each = [Contributions.of(weight, second, _inputs(window, found[g]).to(weight.device)) for g in family]
             joint = Contributions(
                 torch.cat([c.rowsum for c in each], 1), torch.cat([c.energy for c in each], 1), each[0].total
             )

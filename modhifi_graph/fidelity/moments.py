@@ -6,9 +6,14 @@ exactly. ``C = S - m m^T`` is the covariance; everything downstream is linear al
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+
+BLOCK = 128
+"""Products are symmetric: only blocks of this many inputs on and above the diagonal are multiplied. That makes them as fast in
+float64 as whole ones in float32, so that nothing is lost to rounding, however many rows there are."""
 
 
 @dataclass
@@ -19,13 +24,14 @@ class Moments:
     ----------
     count : rows seen.
     origin : the shift, shape (G, p): the mean of the first batch.
-    first, second : sums of (x - origin) and of its outer products, shapes (G, p) and (G, p, p), float64.
+    first : sums of (x - origin), shape (G, p), float64.
+    upper : sums of the outer products of (x - origin), shape (G, p, p), float64, valid on and above the diagonal blocks.
     """
 
     count: int
     origin: torch.Tensor
     first: torch.Tensor
-    second: torch.Tensor
+    upper: torch.Tensor
 
     @classmethod
     def of(cls, rows: torch.Tensor) -> Moments:
@@ -34,11 +40,12 @@ class Moments:
         return cls(0, origin, torch.zeros_like(origin, dtype=torch.float64), _zeros(origin)).add(rows)
 
     def add(self, rows: torch.Tensor) -> Moments:
-        """Add a batch of rows in place; products in the rows' own precision, sums in float64."""
-        shifted = rows - self.origin[:, None]
+        """Add a batch of rows in place, all in float64. O(G rows p^2)."""
+        shifted = rows - self.origin[:, None].double()
         self.count += rows.shape[1]
-        self.first += shifted.sum(1, dtype=torch.float64)
-        self.second += torch.bmm(shifted.transpose(1, 2), shifted).double()
+        self.first += shifted.sum(1)
+        for own, right in _blocks(rows.shape[-1]):
+            self.upper[:, own, right].baddbmm_(shifted[:, :, own].transpose(1, 2), shifted[:, :, right])
         return self
 
     def merge(self, other: Moments) -> Moments:
@@ -50,6 +57,14 @@ class Moments:
         return Moments(self.count + other.count, self.origin, self.first + moved, self.second + second)
 
     @property
+    def second(self) -> torch.Tensor:
+        """Sums of the outer products of (x - origin), shape (G, p, p), float64."""
+        for own, _ in _blocks(self.upper.shape[-1]):
+            below = slice(own.stop, None)
+            self.upper[:, below, own] = self.upper[:, own, below].transpose(1, 2)
+        return self.upper
+
+    @property
     def mean(self) -> torch.Tensor:
         """m, shape (G, p)."""
         return self.origin.double() + self.first / self.count
@@ -58,7 +73,13 @@ class Moments:
     def covariance(self) -> torch.Tensor:
         """C, shape (G, p, p)."""
         shift = self.first / self.count
-        return self.second / self.count - torch.einsum("gi,gj->gij", shift, shift)
+        return torch.baddbmm(self.second, shift[:, :, None], shift[:, None], beta=1 / self.count, alpha=-1)
+
+
+def _blocks(inputs: int) -> Iterator[tuple[slice, slice]]:
+    """The rows of every block on the diagonal, and the columns from there on."""
+    for start in range(0, inputs, BLOCK):
+        yield slice(start, start + BLOCK), slice(start, None)
 
 
 def _zeros(origin: torch.Tensor) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,6 +48,7 @@ def observe(
     consumers: Sequence[Consumer],
     streams: Mapping[str, int] | None = None,
     *,
+    wanted_rows: Callable[[int], int] | None = None,
     seed: int = 0,
     threads: int = 0,
     progress: Progress = lambda done, total: None,
@@ -59,34 +60,38 @@ def observe(
     Time: the forward passes plus O(rows * p^2) a consumer; memory: O(p^2) a consumer and one batch of activations.
     """
     streams = streams or {}
-    wanted = list(dict.fromkeys([*(c.x.name for c in consumers), *(c.y.name for c in consumers), *streams]))
-    moments: dict[Consumer, Moments] = {}
+    wanted = list(dict.fromkeys([*(c.x.name for c in consumers), *streams]))
+    readers: dict[Hashable, list[Consumer]] = {}
+    for consumer in consumers:
+        readers.setdefault(consumer.reading, []).append(consumer)
+    found: dict[Hashable, Moments] = {}
     energies = {name: RunningVariance(axis) for name, axis in streams.items()}
     random = np.random.default_rng(seed)
     for number, results in enumerate(program.results(batches, wanted, threads)):
-        for consumer in consumers:
-            rows = sample_rows(consumer, results[consumer.x.name], results[consumer.y.name], len(batches), random)[0]
-            if consumer in moments:
-                moments[consumer].add(rows)
+        for reading, (consumer, *_) in readers.items():
+            rows = sample_rows(consumer, results[consumer.x.name], len(batches), random, wanted_rows)[0]
+            if reading in found:
+                found[reading].add(rows)
             else:
-                moments[consumer] = Moments.of(rows)
+                found[reading] = Moments.of(rows)
         for name, energy in energies.items():
             energy.add(results[name])
         progress(number + 1, len(batches))
     samples = sum(max((len(array) for array in batch.values() if array.ndim), default=1) for batch in batches)
+    moments = {consumer: found[consumer.reading] for consumer in consumers}
     return Observation(moments, {name: energy.total for name, energy in energies.items()}, samples)
 
 
 def sample_rows(
     consumer: Consumer,
     x: torch.Tensor,
-    y: torch.Tensor,
     batches: int,
     random: np.random.Generator,
+    wanted: Callable[[int], int] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Rows (x, picks) of one of ``batches`` equal batches, at random positions where there are more than are needed."""
-    positions, rows_each = consumer.positions(y.shape)
-    enough = rows_wanted(consumer.inputs) // batches + 1
+    positions, rows_each = consumer.positions(x.shape)
+    enough = (wanted or rows_wanted)(consumer.inputs) // batches + 1
     count = min(positions, max(1, -(-enough // rows_each)))
     chosen = np.arange(positions) if count == positions else np.sort(random.choice(positions, count, replace=False))
     picks = torch.from_numpy(chosen).to(x.device)

@@ -108,6 +108,16 @@ class Contributions:
     energy: torch.Tensor
     total: torch.Tensor
 
+    @classmethod
+    def of(cls, weight: torch.Tensor, covariance: torch.Tensor, blocks: torch.Tensor) -> Contributions:
+        """Of maps (G, o, p) with inputs of covariance (G, p, p), where component i owns the inputs ``blocks[i]``."""
+        target = weight @ covariance
+        own = weight[:, :, blocks].permute(0, 2, 1, 3)  # G, components, o, block
+        rowsum = (own * target[:, :, blocks].permute(0, 2, 1, 3)).sum(-1)
+        inner = covariance[:, blocks[:, :, None], blocks[:, None, :]]
+        energy = ((own @ inner) * own).sum(-1).clamp_min(1e-30)
+        return cls(rowsum, energy, (target * weight).sum(-1)[:, None].clamp_min(1e-30))
+
     @property
     def alpha(self) -> torch.Tensor:
         """``alpha_ci = R_ci / Q_ci``, the best scale for the contribution alone. Shape (G, components, o)."""
@@ -120,19 +130,9 @@ class Contributions:
 
 
 def contributions(consumer: Consumer, moments: Moments, group: Group) -> Contributions:
-    """The second-order statistics of every contribution ``A_ci = W[c, P_i] x[P_i]``, centred."""
+    """The second-order statistics of every contribution of a group to one consumer, centred."""
     weight = weight_of(consumer, moments.mean)
-    return contributions_of(weight, moments.covariance, component_inputs(consumer, group).to(weight.device))
-
-
-def contributions_of(weight: torch.Tensor, covariance: torch.Tensor, blocks: torch.Tensor) -> Contributions:
-    """The same for any weight (G, o, p), second moment (G, p, p) and inputs of each component (components, positions)."""
-    target = weight @ covariance
-    own = weight[:, :, blocks].permute(0, 2, 1, 3)  # G, components, o, block
-    rowsum = (own * target[:, :, blocks].permute(0, 2, 1, 3)).sum(-1)
-    inner = covariance[:, blocks[:, :, None], blocks[:, None, :]]
-    energy = ((own @ inner) * own).sum(-1).clamp_min(1e-30)
-    return Contributions(rowsum, energy, (target * weight).sum(-1)[:, None].clamp_min(1e-30))
+    return Contributions.of(weight, moments.covariance, component_inputs(consumer, group).to(weight.device))
 
 
 def component_scores(consumer: Consumer, moments: Moments, group: Group, criterion: str) -> np.ndarray:

@@ -200,7 +200,7 @@ def _fit(site: Site, reference: Stepper, stepper: Stepper, random: np.random.Gen
     sample = Sample(*site.clip, stepper.batches) if site.clip else None
     for (target,), seen in zip(reference.visit([site.target.name]), stepper.visit(_read(site)), strict=True):
         wanted = target.float().index_select(site.channel_axis, channels.to(target.device))
-        rows, picks = sample_rows(consumer, seen[0], wanted, stepper.batches, random)
+        rows, picks = sample_rows(consumer, seen[0], stepper.batches, random)
         aim = consumer.output_rows(wanted, picks)
         stream = consumer.output_rows(seen[1].float(), picks) if site.stream else None
         residual = aim if stream is None else aim - stream

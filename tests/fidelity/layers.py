@@ -87,8 +87,8 @@ class Net:
     def rows(self, weight: str | Consumer) -> np.ndarray:
         """Everything that the consumer (with this weight) reads, (G, rows, p), float64."""
         consumer = self.consumers[weight] if isinstance(weight, str) else weight
-        x, y = self.values[consumer.x.name], self.values[consumer.y.name]
-        picks = torch.arange(consumer.positions(y.shape)[0])
+        x = self.values[consumer.x.name]
+        picks = torch.arange(consumer.positions(x.shape)[0])
         return consumer.input_rows(torch.from_numpy(x), picks).double().numpy()
 
     def moments(self, weight: str | Consumer) -> Moments:

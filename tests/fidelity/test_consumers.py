@@ -85,7 +85,7 @@ class TestConvolutions:
     def test_rows_times_weight_is_the_output(self, name: str) -> None:
         net = convolution(name)
         consumer, y = net.consumers["w"], net.outputs["y"]
-        positions, rows_each = consumer.positions(y.shape)
+        positions, rows_each = consumer.positions(net.feeds["x"].shape)
         assert (positions, rows_each) == (int(np.prod(y.shape[2:])), 3)
         picks = torch.arange(positions)
         x = consumer.input_rows(torch.from_numpy(net.feeds["x"]), picks).numpy()
@@ -102,7 +102,7 @@ class TestConvolutions:
     def test_picks_choose_rows(self, name: str) -> None:
         net = convolution(name)
         consumer, y = net.consumers["w"], net.outputs["y"]
-        positions, _ = consumer.positions(y.shape)
+        positions, _ = consumer.positions(net.feeds["x"].shape)
         some = np.random.default_rng(0).permutation(positions)[: max(1, positions // 2)]
         every, few = torch.arange(positions), torch.from_numpy(some)
         for rows, value in ((consumer.input_rows, net.feeds["x"]), (consumer.output_rows, y)):
@@ -147,7 +147,7 @@ class TestProducts:
     def test_rows_times_weight_is_the_output(self, name: str) -> None:
         net = linear(name)
         consumer, y = net.consumers["w"], net.outputs["y"]
-        positions, rows_each = consumer.positions(y.shape)
+        positions, rows_each = consumer.positions(net.feeds["x"].shape)
         assert (positions, rows_each) == (y.size // 5, 1)
         assert (consumer.parts, consumer.outputs, consumer.inputs, consumer.taps) == (1, 5, 6, 1)
         picks = torch.from_numpy(np.random.default_rng(0).permutation(positions)[: positions - 1])

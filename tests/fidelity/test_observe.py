@@ -46,7 +46,7 @@ def test_many_positions_are_sampled_by_seed(monkeypatch: pytest.MonkeyPatch) -> 
 
     def rows(seed: int, wanted: int) -> tuple[np.ndarray, np.ndarray]:
         monkeypatch.setattr(module, "ROWS", wanted)
-        picked, picks = sample_rows(consumer, torch.from_numpy(x), torch.from_numpy(y), 4, np.random.default_rng(seed))
+        picked, picks = sample_rows(consumer, torch.from_numpy(x), 4, np.random.default_rng(seed))
         return picked.numpy(), picks.numpy()
 
     few, picks = rows(0, 100)
