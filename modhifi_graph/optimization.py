@@ -144,21 +144,21 @@ def optimize(
         batch=batch,
         device=device,
     )
-    if calib is None and not _is_module(model):
+    if calib is None and not is_module(model):
         calib = inputs
     return run(lambda: opened(model, inputs, options, dynamic_shapes), calib, options, progress)
 
 
 def opened(model: Any, inputs: Any, options: Options, dynamic_shapes: Any = None) -> FrontEnd:
     """The front end for a model; torch.export is imported only for a module."""
-    if not _is_module(model):
+    if not is_module(model):
         return OnnxFrontEnd(model, options)
     from modhifi_graph.frontends.torch import TorchFrontEnd
 
     return TorchFrontEnd(model, inputs, options, dynamic_shapes=dynamic_shapes)
 
 
-def _is_module(model: Any) -> bool:
+def is_module(model: Any) -> bool:
     """Whether it is an ``nn.Module``, an exported program or a file of one."""
     if isinstance(model, str | os.PathLike):
         return os.fspath(model).endswith(".pt2")

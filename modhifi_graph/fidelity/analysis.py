@@ -16,7 +16,7 @@ from modhifi_graph.fidelity.consumers import Consumer, consumers_of
 from modhifi_graph.fidelity.moments import Moments
 from modhifi_graph.fidelity.observe import observe
 from modhifi_graph.fidelity.scores import Ranking, output_energy, rank
-from modhifi_graph.fidelity.sensitivity import calibrated, measure
+from modhifi_graph.fidelity.sensitivity import calibrated, first_samples, measure
 from modhifi_graph.fidelity.sites import channel_axis
 
 STOPS = (1 / 8, 1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4)
@@ -124,7 +124,7 @@ def analyse(
         list(rankings),
         rankings,
         moments,
-        _few(batches, _samples(groups, len(rankings))),
+        first_samples(batches, _samples(groups, len(rankings))),
         threads=threads,
         progress=lambda a, b: progress("measure", a, b),
     )
@@ -150,22 +150,6 @@ def _samples(groups: Groups, rankings: int) -> int:
     """Half of the network runs for each of the measured widths, on average."""
     each = max(1, Cost(groups).macs()) * max(1, rankings) * len(STOPS) / 2
     return int(min(MOST_SAMPLES, max(FEWEST_SAMPLES, MEASURING_MACS / each)))
-
-
-def _few(batches: Sequence[Feeds], samples: int) -> list[Feeds]:
-    """The first batches that hold ``samples`` samples; one that is too large is cut where its inputs all allow it."""
-    taken: list[Feeds] = []
-    for batch in batches:
-        sizes = {len(array) for array in batch.values() if array.ndim}
-        count = max(sizes, default=1)
-        if len(sizes) == 1 and count > samples:
-            taken.append({name: array[:samples] if array.ndim else array for name, array in batch.items()})
-        else:
-            taken.append(batch)
-        samples -= count
-        if samples <= 0:
-            break
-    return taken
 
 
 def poor(moments: Mapping[Consumer, Moments]) -> list[str]:

@@ -128,6 +128,16 @@ class Contributions:
         """``s_ci = R_ci^2 / (Q_ci E||y_c||^2)``, the Subset Fidelity of {i}, in [0, 1]. Shape (G, components, o)."""
         return self.rowsum.square() / (self.energy * self.total)
 
+    def summed(self, criterion: str) -> torch.Tensor:
+        """One of the four scores over all output channels, in units of their energy, shape (components,)."""
+        scores = {
+            "energy": lambda: self.energy,
+            "rowsum": lambda: self.rowsum,
+            "fidelity": lambda: self.singleton * self.total,
+            "alpha": lambda: self.alpha * self.total / self.alpha.shape[1],
+        }
+        return scores[criterion]().sum((0, 2))
+
 
 def contributions(consumer: Consumer, moments: Moments, group: Group) -> Contributions:
     """The second-order statistics of every contribution of a group to one consumer, centred."""
@@ -143,14 +153,7 @@ def component_scores(consumer: Consumer, moments: Moments, group: Group, criteri
         weight = weight_of(consumer, moments.mean)
         own = weight[:, :, component_inputs(consumer, group).to(weight.device)]
         return own.square().sum((0, 1, 3)).cpu().numpy()
-    found = contributions(consumer, moments, group)
-    scores = {
-        "energy": lambda: found.energy,
-        "rowsum": lambda: found.rowsum,
-        "fidelity": lambda: found.singleton * found.total,
-        "alpha": lambda: found.alpha * found.total / group.size,
-    }
-    return scores[criterion]().sum((0, 2)).cpu().numpy()
+    return contributions(consumer, moments, group).summed(criterion).cpu().numpy()
 
 
 def output_energy(consumer: Consumer, moments: Moments) -> float:

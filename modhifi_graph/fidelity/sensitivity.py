@@ -48,13 +48,29 @@ def measure(
         stepper.advance(first[ranking].op.outputs[0].name)
         found[ranking] = {}
         for count, weights in ranking.snapshots.items():
-            changed = {c.y.name: _weights(c, w, moments[c]) for c, w in zip(consumers[ranking], weights, strict=True)}
+            changed = {c.y.name: changed_weights(c, w, moments[c]) for c, w in zip(consumers[ranking], weights, strict=True)}
             found[ranking][count] = relative_error(reference, stepper.outcome(outputs, changed))
         progress(number + 1, len(rankings))
     return found
 
 
-def _weights(consumer: Consumer, weight: torch.Tensor, moments: Moments) -> Weights:
+def first_samples(batches: Sequence[Feeds], samples: int) -> list[Feeds]:
+    """The first batches that hold ``samples`` samples; one that is too large is cut where its inputs all allow it."""
+    taken: list[Feeds] = []
+    for batch in batches:
+        sizes = {len(array) for array in batch.values() if array.ndim}
+        count = max(sizes, default=1)
+        if len(sizes) == 1 and count > samples:
+            taken.append({name: array[:samples] if array.ndim else array for name, array in batch.items()})
+        else:
+            taken.append(batch)
+        samples -= count
+        if samples <= 0:
+            break
+    return taken
+
+
+def changed_weights(consumer: Consumer, weight: torch.Tensor, moments: Moments) -> Weights:
     """The refitted weight as the op takes it, and the shift that keeps the output's mean."""
     value = consumer.op.inputs[consumer.contraction.other]
     assert value is not None
