@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from modhifi_graph.calibration import Calibration
     from modhifi_graph.errors import InputError, ModhifiError, VerificationError
     from modhifi_graph.fidelity.selection import Keep, Macs, Params
+    from modhifi_graph.fidelity.subset import SubsetFidelity
     from modhifi_graph.frontends.torch import OptimizedModule
     from modhifi_graph.images import Preprocess
     from modhifi_graph.inspection import Inspection, inspect
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from modhifi_graph.optimization import Optimized, optimize
     from modhifi_graph.plan import Plan
     from modhifi_graph.synthesis.synthesise import Synthesised, synthesise
+    from modhifi_graph.scoring import Scores, score
     from modhifi_graph.timing import Comparison, Timing, bench
     from modhifi_graph.unlearning import unlearn
     from modhifi_graph.verification import Verification, verify, verify_files
@@ -42,6 +44,8 @@ __all__ = [
     "Plan",
     "Preprocess",
     "Synthesised",
+    "Scores",
+    "SubsetFidelity",
     "Timing",
     "Verification",
     "VerificationError",
@@ -51,6 +55,7 @@ __all__ = [
     "optimize",
     "synthesise",
     "unlearn",
+    "score",
     "verify",
     "verify_files",
 ]
@@ -59,6 +64,7 @@ _MODULES = {
     "calibration": ("Calibration",),
     "errors": ("InputError", "ModhifiError", "VerificationError"),
     "fidelity.selection": ("Keep", "Macs", "Params"),
+    "fidelity.subset": ("SubsetFidelity",),
     "frontends.torch": ("OptimizedModule",),
     "images": ("Preprocess",),
     "inspection": ("Inspection", "inspect"),
@@ -66,6 +72,7 @@ _MODULES = {
     "optimization": ("Optimized", "optimize"),
     "plan": ("Plan",),
     "synthesis.synthesise": ("Synthesised", "synthesise"),
+    "scoring": ("Scores", "score"),
     "timing": ("Comparison", "Timing", "bench"),
     "unlearning": ("unlearn",),
     "verification": ("Verification", "verify", "verify_files"),

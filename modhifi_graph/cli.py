@@ -40,7 +40,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard outpu
 Threads = Annotated[int, typer.Option(min=0, help="Threads within an operator; 0 is the runtime's default.")]
 Batch = Annotated[int, typer.Option(min=1, help="Samples in each timed run.")]
 KeepBatchNorm = Annotated[bool, typer.Option("--keep-batchnorm", help="Do not fold batch normalisation into weights.")]
-MODEL_HELP = "An .onnx file, sample:digits-cnn or sample:digits-vit; `optimize` also takes a .pt2."
+MODEL_HELP = "An .onnx file, sample:digits-cnn or sample:digits-vit; `optimize` and `score` also take a .pt2."
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -374,6 +374,70 @@ def bench(
         terminal.show(terminal.comparison(found, [name for name in (a, b) if name is not None]))
 
 
+@app.command(
+    epilog="""\b
+Examples:
+  modhifi-graph score sample:digits-cnn -o scores.npz
+  modhifi-graph score model.onnx --calib calib.npz -o scores.npz --plot scores.png --bounds"""
+)
+def score(
+    model: Annotated[str, typer.Argument(help=MODEL_HELP)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where to write the scores, as .npz.")],
+    calib: Annotated[
+        str | None, typer.Option(help="Unlabelled inputs: .npz (arrays by input name), .npy or a folder of images.")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw spectra and curves of all groups: .png, .svg or .pdf.")
+    ] = None,
+    bounds: Annotated[bool, typer.Option("--bounds", help="Measure how errors of layers reach the outputs.")] = False,
+    rows: Annotated[int, typer.Option(min=1, help="Rows of input that every layer is observed on.")] = 2048,
+    samples: Annotated[int | None, typer.Option(min=1, help="Calibrate on a random subset of this size.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
+    only: Annotated[list[str] | None, typer.Option(help="Score only groups or parameters that match.")] = None,
+    skip: Annotated[list[str] | None, typer.Option(help="Leave out groups or parameters that match.")] = None,
+    preprocess: Annotated[
+        str | None, typer.Option(help="For a folder of images: 'mean=0.5;std=0.5;size=224;layout=NCHW'.")
+    ] = None,
+    keep_batchnorm: KeepBatchNorm = False,
+    threads: Threads = 0,
+    device: Annotated[str | None, typer.Option(help="Where the model is observed, as cpu or cuda.")] = None,
+    as_json: Json = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress and no table.")] = False,
+) -> None:
+    """Measure what share of every layer's output its components reconstruct, alone and together. Nothing is pruned."""
+    _check_outputs(model, output, plot, second="--plot")
+    from modhifi_graph import terminal
+    from modhifi_graph.images import Preprocess
+    from modhifi_graph.plotting import check_plot
+    from modhifi_graph.scoring import score as run
+
+    if plot is not None:
+        check_plot(plot)
+    with terminal.progress(quiet) as progress:
+        found = run(
+            model,
+            _calibration(model, calib),
+            bounds=bounds,
+            rows=rows,
+            samples=samples,
+            seed=seed,
+            only=only or (),
+            skip=skip or (),
+            fold_batchnorm=not keep_batchnorm,
+            preprocess=None if preprocess is None else Preprocess.parse(preprocess),
+            threads=threads,
+            device=device,
+            progress=progress,
+        )
+    found.save(output)
+    if plot is not None:
+        found.plot(plot)
+    if as_json:
+        _print_json(found.to_json())
+    elif not quiet:
+        terminal.show(terminal.scores(found, output))
+
+
 def _check_budget(budgets: dict[str, float | None], plan: Path | None) -> None:
     given = {name: value for name, value in budgets.items() if value is not None}
     names = ", ".join((*given, *(["--plan"] if plan is not None else [])))
@@ -384,10 +448,10 @@ def _check_budget(budgets: dict[str, float | None], plan: Path | None) -> None:
             raise InputError(f"{name} is {value:g}; expected a fraction above 0 and at most 1")
 
 
-def _check_outputs(model: str, output: Path, plan_out: Path | None) -> None:
+def _check_outputs(model: str, output: Path, other: Path | None, second: str = "--plan-out") -> None:
     """Refuse, before any work, what could not be written or would overwrite the input."""
     seen = {os.path.realpath(model): f"the model {model}"}
-    for name, path in (("--output", output), ("--plan-out", plan_out)):
+    for name, path in (("--output", output), (second, other)):
         if path is None:
             continue
         real = os.path.realpath(path)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -36,8 +37,8 @@ CRITERIA = ("fidelity", "alpha", "rowsum", "energy")
 """The paper's scores: its Algorithm 1, its text, its appendix, and its language models."""
 
 ROWS = 2048
-"""Rows that a layer is scored on by default. Scores are averages, so a few thousand rows, spread over all samples, give what all
-do to a per cent or two; refitting weights, as `optimize` does, takes many more."""
+"""Rows that a layer is scored on by default: with these, scores of a ResNet-56 on 1,000 images are about as near to those of all
+rows as two sets of 1,000 images are to each other. Refitting weights, as `optimize` does, takes many more."""
 
 FEW_ROWS = 1000
 """A layer that has fewer rows than this is worth a warning."""
@@ -184,7 +185,7 @@ class Scores:
         every layer of it ``NAME/LAYER/rowsum`` and ``/energy`` (components, channels) and ``/total`` (channels,).
         """
         with atomic_write(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, **dict(self._arrays()))
+            np.savez(file, allow_pickle=False, **dict(self._arrays()))
 
     def to_json(self) -> dict[str, Any]:
         """Plain values: every group's size, spectrum and smallest sets, and the bounds."""
@@ -209,8 +210,11 @@ class Scores:
             yield from ((f"{group.name}/{name}", array) for name, array in group.scores.items())
             yield f"{group.name}/order", np.array(group.order)
             yield f"{group.name}/curve", group.curve
+            seen: Counter[str] = Counter()
             for layer in group.layers:
-                found, prefix = layer.contributions, f"{group.name}/{layer.name}"
+                seen[layer.name] += 1  # layers may share a weight
+                again = f"#{seen[layer.name]}" if seen[layer.name] > 1 else ""
+                found, prefix = layer.contributions, f"{group.name}/{layer.name}{again}"
                 yield f"{prefix}/rowsum", _by_channel(found.rowsum)
                 yield f"{prefix}/energy", _by_channel(found.energy)
                 yield f"{prefix}/total", _by_channel(found.total)[0]
@@ -225,8 +229,8 @@ def score(
     rows: int = ROWS,
     samples: int | None = None,
     seed: int = 0,
-    only: tuple[str, ...] = (),
-    skip: tuple[str, ...] = (),
+    only: Sequence[str] = (),
+    skip: Sequence[str] = (),
     fold_batchnorm: bool = True,
     preprocess: Preprocess | None = None,
     threads: int = 0,
@@ -343,4 +347,4 @@ def _few(groups: list[GroupScores]) -> Iterator[str]:
 
 def _by_channel(array: Any) -> np.ndarray:
     """(G, components, o) as (components, G o), in single precision."""
-    return array.permute(1, 0, 2).flatten(1).float().cpu().numpy()
+    return np.asarray(array.permute(1, 0, 2).flatten(1).float().cpu())

@@ -14,7 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from modhifi_graph.fidelity.bounds import Bounds
     from modhifi_graph.inspection import Explanation, FactorReason, GroupRow, Inspection, PinnedRow
+    from modhifi_graph.scoring import Scores
     from modhifi_graph.timing import Comparison, Timing
     from modhifi_graph.verification import Verification
 
@@ -184,6 +186,41 @@ def _sentence(result: Mapping[str, Any]) -> str:
 
 def _count(value: Any) -> int:
     return int(value) if isinstance(value, int | float) else len(value)
+
+
+def scores(found: Scores, output: Path) -> RenderableType:
+    """One line a group: its spectrum, and how few components reconstruct most of what its layers compute."""
+    table = _table("group", ">size", ">layers", ">singletons: median", ">largest", ">FS 0.8", ">0.9", ">0.99")
+    for row in (group.to_json() for group in found.groups):
+        spectrum = (f"{row['singletons'][which]:.3f}" for which in ("median", "max"))
+        sets = (f"{count} ({count / row['size']:.0%})" for count in row["smallest"].values())
+        table.add_row(*_texts(row["name"], row["size"], len(row["layers"]), *spectrum, *sets))
+    seconds = ", ".join(f"{stage} {spent:.1f}" for stage, spent in found.seconds.items())
+    lines = [
+        f"Smallest set, and share of the group, with a Subset Fidelity of 0.8, 0.9 and 0.99; {found.samples} samples",
+        f"Seconds: {seconds}",
+        *(f"Not scored: {name}, {why}" for name, why in found.unscored.items()),
+        *(f"Warning: {warning}" for warning in found.warnings),
+        f"Wrote {output}",
+    ]
+    parts: list[RenderableType] = [table if found.groups else Text("Nothing in this model can be scored.")]
+    return Group(*parts, *(_bounds(found.bounds) if found.bounds else ()), *map(Text, lines))
+
+
+def _bounds(found: Bounds) -> list[RenderableType]:
+    """What becomes of a layer's error, and what normalisations divide by."""
+    gains = _table("layer", *(f">gain at {error:g}" for error in found.errors))
+    for layer in found.layers:
+        gains.add_row(*_texts(layer.name, *(f"{gain:.3g}" for gain in layer.gains)))
+    title = f"\nRelative error of the outputs over that of the layer, {found.samples} samples"
+    parts: list[RenderableType] = [Text(title), gains]
+    if found.norms:
+        norms = _table("normalisation", "kind", ">smallest norm", ">largest scale", ">Lipschitz")
+        for norm in found.norms:
+            figures = (f"{value:.3g}" for value in (norm.smallest, norm.gamma, norm.lipschitz))
+            norms.add_row(*_texts(norm.name, norm.kind, *figures))
+        parts += [Text("\nWhat normalisations divide by"), norms]
+    return [*parts, Text("")]
 
 
 def verification(found: Verification, slim: str) -> RenderableType:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -32,15 +32,15 @@ def timed(work: Callable[[], object]) -> tuple[float, float]:
     return time.perf_counter() - start[0], time.process_time() - start[1]
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("model")
-    parser.add_argument("--calib", required=True)
+    parser.add_argument("--calib", help="unlabelled inputs; samples have theirs")
     parser.add_argument("--rows", type=int, default=ROWS)
     parser.add_argument("--samples", type=int)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=5)
-    given = parser.parse_args()
+    given = parser.parse_args(argv)
     torch.set_num_threads(given.threads)
     options = Options(budget=Keep(1.0), plan=None, samples=given.samples, threads=given.threads)
     front = OnnxFrontEnd(given.model, options)

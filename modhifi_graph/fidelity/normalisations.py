@@ -91,7 +91,7 @@ def _rms(attributes: Mapping[str, object]) -> Callable[[torch.Tensor], torch.Ten
 
 
 def _group(attributes: Mapping[str, object]) -> Callable[[torch.Tensor], torch.Tensor]:
-    return lambda u: u.unflatten(1, (int(str(attributes.get("num_groups", 1))), -1)).flatten(2).var(-1, correction=0)
+    return lambda u: u.reshape(len(u), int(str(attributes.get("num_groups", 1))), -1).var(-1, correction=0)
 
 
 _SQUARES: dict[str, Callable[[Mapping[str, object]], Callable[[torch.Tensor], torch.Tensor]]] = {

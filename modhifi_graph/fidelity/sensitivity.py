@@ -48,7 +48,9 @@ def measure(
         stepper.advance(first[ranking].op.outputs[0].name)
         found[ranking] = {}
         for count, weights in ranking.snapshots.items():
-            changed = {c.y.name: changed_weights(c, w, moments[c]) for c, w in zip(consumers[ranking], weights, strict=True)}
+            changed = {
+                c.y.name: changed_weights(c, w, moments[c]) for c, w in zip(consumers[ranking], weights, strict=True)
+            }
             found[ranking][count] = relative_error(reference, stepper.outcome(outputs, changed))
         progress(number + 1, len(rankings))
     return found

@@ -106,7 +106,9 @@ class SubsetFidelity:
     def _of_grams(cls, grams: torch.Tensor) -> SubsetFidelity:
         """Contributions are the inputs, and the output is their sum. Shape (channels, components, components)."""
         count = grams.shape[-1]
-        return cls(grams.new_ones(len(grams), 1, count), grams, torch.arange(count, device=grams.device)[:, None])._scaled()
+        return cls(
+            grams.new_ones(len(grams), 1, count), grams, torch.arange(count, device=grams.device)[:, None]
+        )._scaled()
 
     def _scaled(self) -> SubsetFidelity:
         """The same with inputs of mean variance one, so that damping means the same everywhere."""
@@ -141,14 +143,14 @@ class SubsetFidelity:
         """FS of many subsets of the same size k, shape (subsets, k): O(G k^3) each, for blocks of one."""
         every = torch.as_tensor(np.asarray(subsets, dtype=np.int64), device=self.blocks.device)
         size = self.weight.shape[0] * max(1, every.shape[1] * self.blocks.shape[1]) ** 2
-        parts = [self._explained(chunk).sum((0, 2)) for chunk in every.split(max(1, CHUNK // size))]
+        parts = [self._explained(chunk).sum((0, 2)) for chunk in torch.split(every, max(1, CHUNK // size))]
         return _share(torch.cat(parts), self._total.sum()).cpu().numpy()
 
     def curve(self, order: Sequence[int]) -> np.ndarray:
         """FS of the first 1, 2, ... components of ``order``, shape (len(order),), by one factorisation. O(G p^3)."""
         inputs = self.blocks[torch.tensor(self._members(order), device=self.blocks.device)].flatten()
         steps = self._half(inputs[None])[:, 0].square().sum((0, 2))  # what each input adds to those before it
-        gained = steps.unflatten(0, (-1, self.blocks.shape[1])).sum(1).cumsum(0)
+        gained = steps.reshape(-1, self.blocks.shape[1]).sum(1).cumsum(0)
         return _share(gained, self._total.sum()).cpu().numpy()
 
     def order(self, method: str = "forward") -> tuple[int, ...]:
@@ -165,7 +167,8 @@ class SubsetFidelity:
         k : int, 1 to components.
         method : str, default "forward"
             ``exhaustive`` (the k-MFS itself), ``forward`` (greedy), ``backward`` (greedy removal, optimal brain surgeon),
-            ``singletons`` (the best k alone; exact where contributions are uncorrelated) or ``random`` (Monte Carlo).
+            ``exchange`` (the better of these two, improved one exchange at a time), ``singletons`` (the best k alone; exact
+            where contributions are uncorrelated) or ``random`` (Monte Carlo).
         trials, seed : how many random sets, and of which seed.
         """
         from modhifi_graph.fidelity import search
@@ -216,14 +219,16 @@ class SubsetFidelity:
         """``L^-1 (C W^T)[K]`` with ``L L^T = C[K, K]`` for inputs (subsets, size): shape (G, subsets, size, o)."""
         inner = self._damped[:, inputs[:, :, None], inputs[:, None]]
         against = self._target[:, :, inputs].permute(0, 2, 3, 1)
-        return torch.linalg.solve_triangular(torch.linalg.cholesky(inner), against, upper=False)
+        half: torch.Tensor = torch.linalg.solve_triangular(torch.linalg.cholesky(inner), against, upper=False)
+        return half
 
 
 def shared_gram(weight: torch.Tensor, covariance: torch.Tensor, blocks: torch.Tensor) -> torch.Tensor:
     """``Q[i, j] = sum_c E<A_ci, A_cj> = sum over P_i, P_j of (W^T W) * C``, shape (components, components). O(G o p^2)."""
     every = blocks.flatten()
     each = (weight.transpose(1, 2) @ weight * covariance).sum(0)[every[:, None], every]
-    return each.unflatten(0, blocks.shape).unflatten(2, blocks.shape).sum((1, 3))
+    summed: torch.Tensor = each.reshape(*blocks.shape, *blocks.shape).sum((1, 3))
+    return summed
 
 
 def smallest(curve: np.ndarray, eta: float) -> int:
@@ -242,7 +247,7 @@ def _checked(weight: Any, covariance: Any, blocks: Any) -> tuple[torch.Tensor, t
     if w.dim() != 3 or c.shape != (len(w), p, p):
         raise InputError(f"weight {tuple(w.shape)} and covariance {tuple(c.shape)}: expected (o, p) and (p, p)")
     b = torch.arange(p)[:, None] if blocks is None else torch.as_tensor(np.asarray(blocks), dtype=torch.long)
-    if b.dim() != 2 or b.unique().numel() != b.numel() or not 0 <= int(b.min()) <= int(b.max()) < p:
+    if b.dim() != 2 or len(set(b.flatten().tolist())) != b.numel() or not 0 <= int(b.min()) <= int(b.max()) < p:
         raise InputError(f"blocks {tuple(b.shape)}: expected (components, block), different inputs from 0 to {p - 1}")
     return w, c, b.to(w.device)
 

@@ -42,7 +42,7 @@ def test_many_positions_are_sampled_by_seed(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(module, "MOST_ROWS_PER_INPUT", 10**6)
     net = Net.named("conv_chain", samples=16)
     consumer = net.consumers["w1"]
-    x, y = net.values["r0"][:4], net.values["c1"][:4]  # 16 positions for each of 4 samples
+    x = net.values["r0"][:4]  # 16 positions for each of 4 samples
 
     def rows(seed: int, wanted: int) -> tuple[np.ndarray, np.ndarray]:
         monkeypatch.setattr(module, "ROWS", wanted)
@@ -96,3 +96,33 @@ def test_progress() -> None:
     seen: list[tuple[int, int]] = []
     observe(net.program, net.batches, net.layers, threads=1, progress=lambda a, b: seen.append((a, b)))
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_few_rows_come_from_evenly_spaced_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ROWS_A_VISIT", 32)
+    net = Net.named("conv_chain", samples=32)  # four batches of eight, 16 or fewer positions each
+    seen: list[int] = []
+
+    def sampled(*given: object) -> object:
+        seen.append(1)
+        return sample_rows(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "sample_rows", sampled)
+    found = observe(net.program, net.batches, net.layers, wanted_rows=lambda inputs: 64, threads=1).moments
+    assert len(seen) == 2 * len(net.layers), "two visits give the 64 rows, in whole positions"
+    assert all(64 <= moments.count <= 64 + 2 * 8 for moments in found.values())
+
+
+def test_consumers_that_read_the_same_share_their_moments() -> None:
+    net = Net.named("swiglu", samples=8)
+    found = observe(net.program, net.batches, net.layers, threads=1).moments
+    assert found[net.consumers["gate"]] is found[net.consumers["up"]]
+    assert found[net.consumers["gate"]] is not found[net.consumers["down"]]
+
+
+def test_turns_hold_just_as_many_visits() -> None:
+    for batches in range(1, 12):
+        for visits in range(1, batches + 1):
+            for place in range(5):
+                due = [module._is_due(place + number, visits, batches) for number in range(batches)]
+                assert sum(due) == visits

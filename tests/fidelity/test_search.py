@@ -1,0 +1,91 @@
+"""Searches against naive ones, and against all sets."""
+
+from __future__ import annotations
+
+from itertools import combinations, product
+
+import numpy as np
+import pytest
+
+from modhifi_graph import score
+from modhifi_graph.errors import InputError
+from modhifi_graph.fidelity import search
+from modhifi_graph.fidelity.subset import SubsetFidelity
+
+from .test_subset import Layer
+
+KINDS = ["of", "shared", "least_squares"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("k", [1, 3, 5])
+def test_exhaustive_is_the_best_of_all(kind: str, k: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "TOGETHER", 7)
+    fs = Layer(components=6, block=2, parts=2).made(kind)
+    every = {subset: fs.fidelity(subset) for subset in combinations(range(6), k)}
+    found = fs.search(k, "exhaustive")
+    assert found.components == max(every, key=every.__getitem__)
+    assert found.fidelity == pytest.approx(max(every.values()))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("seed", range(3))
+def test_forward_takes_what_adds_most(kind: str, seed: int) -> None:
+    fs = Layer(components=6, block=2, parts=2, seed=seed).made(kind)
+    chosen: list[int] = []
+    while len(chosen) < 6:
+        left = [i for i in range(6) if i not in chosen]
+        chosen.append(max(left, key=lambda i: fs.fidelity([*chosen, i])))
+    assert list(fs.order("forward"))[:5] == chosen[:5]
+    assert search.forward(fs, 3) == tuple(chosen[:3])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("seed", range(3))
+def test_backward_drops_what_costs_least(kind: str, seed: int) -> None:
+    fs = Layer(components=6, block=2, parts=2, seed=seed).made(kind)
+    left, gone = list(range(6)), []
+    while len(left) > 1:
+        gone.append(max(left, key=lambda i: fs.fidelity([j for j in left if j != i])))
+        left.remove(gone[-1])
+    assert list(fs.order("backward")) == [*left, *reversed(gone)]
+
+
+def test_random_sets_come_from_the_seed() -> None:
+    fs = Layer(components=8, block=1).made("of")
+    few = [fs.search(3, "random", trials=2, seed=seed) for seed in (0, 0, 1, 2, 3)]
+    assert few[0] == few[1]
+    assert len({found.components for found in few}) > 1
+    assert fs.search(3, "random", trials=5000) == fs.search(3, "exhaustive"), "5,000 draws meet all 56 sets"
+
+
+def test_too_many_sets_are_refused() -> None:
+    fs = SubsetFidelity.shared(np.ones((1, 64)), np.eye(64))
+    with pytest.raises(InputError, match="more than 5000000; use forward"):
+        fs.search(20, "exhaustive")
+
+
+def test_no_exchange_improves_what_exchanges_found() -> None:
+    better = 0
+    for seed in range(4):
+        fs = Layer(components=9, block=1, parts=2, seed=seed).made("of")
+        found = fs.search(4, "exchange")
+        for out, other in product(found.components, set(range(9)).difference(found.components)):
+            assert fs.fidelity([other if i == out else i for i in found.components]) <= found.fidelity + 1e-9
+        greedy = max(fs.search(4, "forward").fidelity, fs.search(4, "backward").fidelity)
+        assert found.fidelity >= greedy
+        better += found.fidelity > greedy + 1e-6
+    assert better, "greedy sets of such layers can be improved"
+
+
+@pytest.mark.parametrize("method", ["forward", "backward", "exchange"])
+def test_greedy_is_within_a_per_cent_on_the_heads_of_a_sample(method: str) -> None:
+    """Real activations: the attention heads of the digits ViT, for each k and reading."""
+    checked = 0
+    for group in score("sample:digits-vit", samples=100, threads=1).groups:
+        for layer in group.layers if group.size <= 8 else ():
+            for fs in (layer.shared, layer.fidelity, layer.least_squares):
+                for k in range(1, fs.components):
+                    assert fs.search(k, method).fidelity >= 0.99 * fs.search(k, "exhaustive").fidelity
+                    checked += 1
+    assert checked == 27
