@@ -37,8 +37,9 @@ CRITERIA = ("fidelity", "alpha", "rowsum", "energy")
 """The paper's scores: its Algorithm 1, its text, its appendix, and its language models."""
 
 ROWS = 2048
-"""Rows that a layer is scored on by default: with these, scores of a ResNet-56 on 1,000 images are about as near to those of all
-rows as two sets of 1,000 images are to each other. Refitting weights, as `optimize` does, takes many more."""
+"""Rows that a layer is scored on by default. On ResNet-56 with 1,000 images, singleton fidelities are then 5 to 11 per cent of
+their mean from those of all rows (3 to 7 with 4096 rows), the curve of a group at most 1.5 points, and its smallest sets one
+component. Refitting weights, as `optimize` does, takes many more rows."""
 
 FEW_ROWS = 1000
 """A layer that has fewer rows than this is worth a warning."""
