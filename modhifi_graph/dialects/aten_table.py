@@ -152,18 +152,25 @@ def _attention(a: Arguments) -> Call:
 def _batch_norm(a: Arguments) -> Call:
     if a.training:
         raise NotCovered("it normalises by the batch")
-    return Call("BatchNormalization", (a.input, a.weight, a.bias, a.running_mean, a.running_var))
+    return Call("BatchNormalization", (a.input, a.weight, a.bias, a.running_mean, a.running_var), _epsilon(a))
 
 
 def _layer_norm(kind: str) -> Entry:
     return lambda a: Call(
-        kind, tuple(v for v in (a.input, a.weight, a.bias) if v is not None), {"axis": -len(a.normalized_shape)}
+        kind,
+        tuple(v for v in (a.input, a.weight, a.bias) if v is not None),
+        {"axis": -len(a.normalized_shape), **_epsilon(a)},
     )
 
 
 def _group_norm(a: Arguments) -> Call:
     groups = a.num_groups if a.num_groups is not None else a.group
-    return Call("GroupNormalization", (a.input, a.weight, a.bias), {"num_groups": int(groups)})
+    return Call("GroupNormalization", (a.input, a.weight, a.bias), {"num_groups": int(groups), **_epsilon(a)})
+
+
+def _epsilon(a: Arguments) -> dict[str, float]:
+    """What is added to a variance; without one PyTorch adds what float32 can just tell from one."""
+    return {"epsilon": 2.0**-23 if a.eps is None else float(a.eps)}
 
 
 def _along(kind: str) -> Entry:

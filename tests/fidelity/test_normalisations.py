@@ -61,9 +61,9 @@ def test_group_norm() -> None:
 def test_a_root_mean_square_that_is_spelt_out(square: str, divide: str) -> None:
     net = Net.of(f"""
         g (float[N,3,6] x) => (float[N,3,6] y)
-        <float[6] s = {{1.0, -3.0, 0.5, 1.0, 2.0, 1.0}}, float two = {{2.0}}, float eps = {{0.05}}, int64[1] axes = {{-1}}> {{
+        <float[6] s = {{1.0, -3.0, 0.5, 1.0, 2.0, 1.0}}, float two = {{2.0}}, float eps = {{0.05}}> {{
           {square}
-          m = ReduceMean(q, axes)
+          m = ReduceMean<axes = [-1]>(q)
           e = Add(m, eps)
           d = Sqrt(e)
           {divide}
@@ -75,9 +75,9 @@ def test_a_root_mean_square_that_is_spelt_out(square: str, divide: str) -> None:
 
 def test_means_that_divide_nothing_are_left_alone() -> None:
     net = Net.of("""
-        g (float[N,3,6] x) => (float[N,3,1] y) <int64[1] axes = {-1}> {
+        g (float[N,3,6] x) => (float[N,3,1] y) {
           q = Mul(x, x)
-          y = ReduceMean(q, axes)
+          y = ReduceMean<axes = [-1]>(q)
         }""")
     assert norm_inputs(net.program, net.batches, threads=1) == []
 
