@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from modhifi_graph.models import Opened, open_model
     from modhifi_graph.optimization import Optimized, optimize
     from modhifi_graph.plan import Plan
-    from modhifi_graph.synthesis.synthesise import Synthesised, synthesise
     from modhifi_graph.scoring import Scores, score
+    from modhifi_graph.synthesis.synthesise import Synthesised, synthesise
     from modhifi_graph.timing import Comparison, Timing, bench
     from modhifi_graph.unlearning import unlearn
     from modhifi_graph.verification import Verification, verify, verify_files
@@ -43,9 +43,9 @@ __all__ = [
     "Params",
     "Plan",
     "Preprocess",
-    "Synthesised",
     "Scores",
     "SubsetFidelity",
+    "Synthesised",
     "Timing",
     "Verification",
     "VerificationError",
@@ -53,9 +53,9 @@ __all__ = [
     "inspect",
     "open_model",
     "optimize",
+    "score",
     "synthesise",
     "unlearn",
-    "score",
     "verify",
     "verify_files",
 ]

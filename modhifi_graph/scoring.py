@@ -265,8 +265,6 @@ def score(
     >>> found = modhifi_graph.score("sample:digits-cnn")            # doctest: +SKIP
     >>> found.groups[0].fidelity.search(4, "exhaustive").components  # doctest: +SKIP
     """
-    if calib is None and inputs is None and not is_module(model) and not str(model).startswith("sample:"):
-        raise InputError(f"{model}: scores are measured on calibration inputs; give --calib (an .npz, .npy or images)")
     if rows < 1:
         raise InputError(f"rows is {rows}; expected 1 or more")
     options = Options(
@@ -280,8 +278,9 @@ def score(
         threads=threads,
         device=device,
     )
+    say: Progress = progress or (lambda stage, done, total: None)
     front = opened(model, inputs, options, dynamic_shapes)
-    data = front.calibration(inputs if calib is None and not is_module(model) else calib, options)
+    data = front.calibration(inputs if calib is None and not is_module(model) else calib, options, say)
     assert data is not None
     return scored(front, data, options, rows=rows, bounds=bounds, progress=progress)
 

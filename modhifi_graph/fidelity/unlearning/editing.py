@@ -21,6 +21,7 @@ import torch
 
 from modhifi_graph.dialects.program import Feeds, Program, Stepper
 from modhifi_graph.fidelity.consumers import weight_of
+from modhifi_graph.fidelity.linear_map import LinearMap
 from modhifi_graph.fidelity.moments import Moments
 from modhifi_graph.fidelity.observe import sample_rows
 from modhifi_graph.fidelity.regression import Regression
@@ -150,8 +151,7 @@ def _moments(site: Site, values: Sequence[torch.Tensor]) -> Moments:
 
 
 def _all_rows(site: Site, value: torch.Tensor) -> torch.Tensor:
-    count = site.consumer.positions(value.shape)[0]
-    return site.consumer.output_rows(value.float(), torch.arange(count, device=value.device))
+    return LinearMap(site.consumer).channels(value.float())
 
 
 def _sums(
@@ -168,7 +168,7 @@ def _sums(
     sizes = {True: forgotten, False: stepper.batches - forgotten}
     for number, seen in enumerate(stepper.visit(_names(site))):
         gone, value = number < forgotten, reference[number]
-        rows, picks = sample_rows(consumer, seen[0], value, sizes[gone], random)
+        rows, picks = sample_rows(consumer, seen[0], sizes[gone], random)
         wanted = aim(consumer.output_rows(value.float(), picks), gone)
         if site.stream:
             wanted = wanted - consumer.output_rows(seen[1].float(), picks)
