@@ -65,6 +65,7 @@ OPTIONS: dict[str, tuple[Any, Any, str]] = {
     "fold_batchnorm": (bool, True, "Fold batch norms into the weights before them first."),
     "reestimate_batchnorm": (bool, None, "Take the statistics of batch norms that are kept anew; mode paper does."),
     "preprocess": (str, None, "For a folder of images: 'mean=0.5;std=0.5;size=224;layout=NCHW'."),
+    "depth": (bool, False, "Let whole residual branches go as well; with macs or params."),
     "threads": (int, 0, "Threads to run the model with; 0 is one for every physical core."),
 }
 """Type, default and description of what :func:`modhifi_graph.optimize` takes under the same names."""

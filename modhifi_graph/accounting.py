@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from modhifi_graph.axes.binding import Binding
+from modhifi_graph.axes.branches import Branch, live
 from modhifi_graph.axes.coupling import Coupling
 from modhifi_graph.axes.groups import Groups
 from modhifi_graph.axes.layout import Kind, Layout, find, leaves
@@ -45,11 +46,22 @@ class _Term(NamedTuple):
     others: tuple[tuple[Layout, int], ...]
 
 
+class Bill:
+    """MACs and parameters of some ops as functions of how many components of each group are kept."""
+
+    def __init__(self, macs: Polynomial, params: Polynomial) -> None:
+        self._macs, self._params = macs, params
+
+    def __call__(self, counts: Mapping[Layout, int]) -> tuple[int, int]:
+        return _evaluate(self._macs, counts), _evaluate(self._params, counts)
+
+
 class Cost:
     """MACs and parameters of a graph as functions of how many components of each group are kept.
 
-    ``counts`` maps the factor of a group to the number of its components that stay; groups it leaves out are whole.
-    Building takes O(ops + pairs of groups that share a weight).
+    ``counts`` maps the factor of a group to the number of its components that stay; groups it leaves out are whole. The ops
+    of ``removed`` branches, and what only they need, cost nothing. Building takes O(ops + pairs of groups that share a
+    weight).
 
     Attributes
     ----------
@@ -63,19 +75,20 @@ class Cost:
     >>> macs, params = cost.saving(group.factor, {group.factor: 8})  # doctest: +SKIP
     """
 
-    def __init__(self, groups: Groups) -> None:
+    def __init__(self, groups: Groups, removed: Collection[Branch] = ()) -> None:
+        self._groups, self._removed = groups, tuple(removed)
         self._prunable = {group.factor for group in groups.groups}
         self._rank = {group.factor: i for i, group in enumerate(groups.groups)}
         self._lengths: dict[Layout, Polynomial] = {}
         self._batch = _batch_factors(groups.coupling)
         coupling = groups.coupling
         weights = _constants(coupling.graph)
+        self._left = live(coupling.graph, removed) if removed else set(coupling.graph.ops)
         self.of_op: dict[Op, Polynomial] = {}
         for op in coupling.graph.ops:
-            if polynomial := self._op(coupling, op, weights):
+            if op in self._left and (polynomial := self._op(coupling, op, weights)):
                 self.of_op[op] = polynomial
-        self._macs = _total(self.of_op.values())
-        self._params = _total(self._size(coupling, op, slot) for op, slot in _first_uses(coupling.graph))
+        self._macs, self._params = _total(self.of_op.values()), self._constants(self._left)
         self._terms = {factor: (_terms(self._macs, factor), _terms(self._params, factor)) for factor in self._prunable}
 
     def macs(self, counts: Mapping[Layout, int] | None = None) -> int:
@@ -86,16 +99,39 @@ class Cost:
         """Elements of all constants; one that several ops read counts once."""
         return _evaluate(self._params, counts or {})
 
+    def total(self, counts: Mapping[Layout, int] | None = None) -> tuple[int, int]:
+        """Both."""
+        return self.macs(counts), self.params(counts)
+
     def saving(self, factor: Layout, counts: Mapping[Layout, int], by: int = 1) -> tuple[int, int]:
         """MACs and parameters saved by removing ``by`` more components of one group from what ``counts`` keeps."""
         now = counts.get(factor, _size(factor))
         macs, params = self._terms[factor]
         return _difference(macs, counts, now, now - by), _difference(params, counts, now, now - by)
 
+    def without(self, branch: Branch) -> Cost:
+        """What is left once one more branch is gone."""
+        return Cost(self._groups, (*self._removed, branch))
+
+    def bill(self, branch: Branch) -> Bill:
+        """What removing one more branch saves, whatever is kept elsewhere."""
+        left = live(self._groups.coupling.graph, (*self._removed, branch))
+        macs = _total(polynomial for op, polynomial in self.of_op.items() if op not in left)
+        return Bill(macs, _less(self._params, self._constants(left)))
+
+    def uses(self, factor: Layout) -> bool:
+        """Whether any component of a group is still counted: its parameters have not all gone with branches."""
+        return any(self._terms[factor])
+
     def governed(self, factor: Layout) -> int:
         """Multiply-accumulates, with everything whole, of the ops in which a factor takes part."""
         ops = (p for p in self.of_op.values() if any(factor in monomial for monomial in p))
         return sum(_evaluate(polynomial, {}) for polynomial in ops)
+
+    def _constants(self, left: Collection[Op]) -> Polynomial:
+        """The elements of all constants that some ops read."""
+        coupling = self._groups.coupling
+        return _total(self._size(coupling, op, slot) for op, slot in _first_uses(coupling.graph, left))
 
     def _op(self, coupling: Coupling, op: Op, weights: set[Value]) -> Polynomial | None:
         """None for an op that has no multiply-accumulates, or none with a constant."""
@@ -195,10 +231,10 @@ def _constants(graph: Graph) -> set[Value]:
     return constant
 
 
-def _first_uses(graph: Graph) -> Iterable[tuple[Op, int]]:
-    """Every constant once, as the first op that reads it sees it."""
+def _first_uses(graph: Graph, left: Collection[Op]) -> Iterable[tuple[Op, int]]:
+    """Every constant once, as the first op that is left to read it sees it."""
     seen: set[Value] = set()
-    for op in graph.ops:
+    for op in filter(left.__contains__, graph.ops):
         for slot, value in enumerate(op.inputs):
             if value is not None and value.is_constant and value not in seen:
                 seen.add(value)
@@ -211,6 +247,13 @@ def _total(polynomials: Iterable[Polynomial]) -> Polynomial:
         for monomial, coefficient in polynomial.items():
             total[monomial] += coefficient
     return dict(total)
+
+
+def _less(whole: Polynomial, part: Polynomial) -> Polynomial:
+    """The difference of two polynomials, without terms that cancel out."""
+    left = {monomial: n - part.get(monomial, 0) for monomial, n in whole.items()}
+    left |= {monomial: -n for monomial, n in part.items() if monomial not in whole}
+    return {monomial: n for monomial, n in left.items() if n}
 
 
 def _evaluate(polynomial: Polynomial, counts: Mapping[Layout, int]) -> int:

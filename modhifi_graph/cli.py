@@ -169,6 +169,9 @@ def optimize(
     bench_seconds: Annotated[float, typer.Option(min=0, help="Time to spend on measuring latency.")] = 2.0,
     batch: Batch = 1,
     device: Annotated[str | None, typer.Option(help="Where a .pt2 is observed and repaired, as cpu or cuda.")] = None,
+    depth: Annotated[
+        bool, typer.Option("--depth", help="Let whole residual branches go too; with --macs or --params.")
+    ] = False,
     as_json: Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress and no table.")] = False,
 ) -> None:
@@ -210,6 +213,7 @@ def optimize(
             bench_seconds=bench_seconds,
             batch=batch,
             device=device,
+            depth=depth,
             progress=progress,
         )
     result.save(output)

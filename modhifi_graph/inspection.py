@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from modhifi_graph.accounting import Cost
+from modhifi_graph.axes.branches import find_branches
 from modhifi_graph.axes.coupling import Pinned, couple
 from modhifi_graph.axes.groups import Contraction, Group, Groups, Use, find_groups
 from modhifi_graph.axes.layout import Layout, leaves, render
@@ -55,6 +56,23 @@ class PinnedRow:
 
 
 @dataclass(frozen=True)
+class BranchRow:
+    """One residual branch that may go as a whole, by the name of its last weight, and what that saves with all else whole."""
+
+    name: str
+    macs: int
+    params: int
+
+
+@dataclass(frozen=True)
+class KeptAddition:
+    """An addition of layers' results no summand of which may go, and why."""
+
+    op: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class FactorReason:
     """One factor of an axis: its length, the group it belongs to, or why it belongs to none."""
 
@@ -90,6 +108,7 @@ class Inspection:
     label : what messages call the model.
     macs, params : multiply-accumulates of one sample, and elements of all constants, after normalisation.
     groups, pinned : in order of their first producer.
+    branches, additions : residual branches, and the additions that have none; in the order in which they run.
     """
 
     label: str
@@ -97,10 +116,12 @@ class Inspection:
     params: int
     groups: tuple[GroupRow, ...]
     pinned: tuple[PinnedRow, ...]
+    branches: tuple[BranchRow, ...]
+    additions: tuple[KeptAddition, ...]
     _found: Groups = field(repr=False, compare=False)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values: model, macs, params, groups and pinned."""
+        """Plain values: model, macs, params, groups, pinned, branches and additions."""
         return {
             "model": self.label,
             "macs": self.macs,
@@ -110,6 +131,8 @@ class Inspection:
                 {"name": row.name, "size": row.size, "reasons": [{"reason": r, "op": op} for r, op in row.reasons]}
                 for row in self.pinned
             ],
+            "branches": [dataclasses.asdict(row) for row in self.branches],
+            "additions": [dataclasses.asdict(row) for row in self.additions],
         }
 
     def why(self, name: str) -> tuple[Explanation, ...]:
@@ -232,13 +255,15 @@ def inspect(source: Source, *, fold_batchnorm: bool = True) -> Inspection:
     opened = open_model(source)
     model = normalise(opened.model, opened.label, fold_batchnorm=fold_batchnorm)
     groups = find_groups(couple(lift(model).graph))
-    cost = Cost(groups)
+    cost, branches = Cost(groups), find_branches(groups)
     return Inspection(
         label=opened.label,
         macs=cost.macs(),
         params=cost.params(),
         groups=tuple(_row(group, cost) for group in groups.groups),
         pinned=tuple(PinnedRow(p.name, p.size, tuple(map(_reason, p.reasons))) for p in groups.pinned),
+        branches=tuple(BranchRow(branch.name, *cost.bill(branch)({})) for branch in branches.found),
+        additions=tuple(KeptAddition(str(refused.addition), refused.reason) for refused in branches.refused),
         _found=groups,
     )
 

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modhifi_graph.accounting import Cost
+from modhifi_graph.axes.branches import find_branches
 from modhifi_graph.axes.coupling import couple
 from modhifi_graph.axes.groups import Groups, find_groups
 from modhifi_graph.fidelity.analysis import Analysis, analyse, unobserved
 from modhifi_graph.fidelity.batchnorm import reestimate
 from modhifi_graph.fidelity.compensation import compensate
-from modhifi_graph.fidelity.selection import Budget, Limits, plan_of, select
+from modhifi_graph.fidelity.selection import Budget, Limits, plan_of, select_all
 from modhifi_graph.frontends.frontend import Batches, FrontEnd, Optimized
 from modhifi_graph.frontends.onnx import OnnxFrontEnd
 from modhifi_graph.images import Preprocess
@@ -67,6 +68,7 @@ def optimize(
     bench_seconds: float = 2.0,
     batch: int = 1,
     device: str | None = None,
+    depth: bool = False,
     dynamic_shapes: Any = None,
     progress: Progress | None = None,
 ) -> Optimized:
@@ -113,6 +115,8 @@ def optimize(
     threads, bench_seconds, batch : how latency is measured; see :func:`modhifi_graph.timing.bench`. 0 seconds: not at all.
     device : str, optional
         Where a module is observed and repaired; where its parameters are, by default.
+    depth : bool, default False
+        Let whole residual branches go as well, where that costs less than narrower layers; with ``macs`` or ``params``.
     dynamic_shapes : for a module, as :func:`torch.export.export` takes them; by default batches may have any size.
     progress : callable, optional
         Called as ``progress(stage, done, total)``.
@@ -143,6 +147,7 @@ def optimize(
         bench_seconds=bench_seconds,
         batch=batch,
         device=device,
+        depth=depth,
     )
     if calib is None and not is_module(model):
         calib = inputs
@@ -248,6 +253,7 @@ def _analysis(
         data.feeds,
         criterion=options.criterion,
         wanted=options.limits.allows,
+        branches=[b for b in find_branches(groups).found if options.limits.allows_branch(b)] if options.depth else [],
         seed=options.seed,
         threads=options.threads,
         progress=progress,
@@ -257,8 +263,8 @@ def _analysis(
 def _plan(analysis: Analysis | None, cost: Cost, data: Batches | None, options: Options) -> Plan:
     assert analysis is not None
     assert options.budget is not None
-    removed = select(analysis.rankings, cost, options.budget, options.limits)
-    return plan_of(analysis.rankings, removed, options.settings(data.samples if data is not None else 0))
+    removed, branches = select_all(analysis.rankings, analysis.branches, cost, options.budget, options.limits)
+    return plan_of(analysis.rankings, removed, options.settings(data.samples if data is not None else 0), branches)
 
 
 class Clock:

@@ -41,6 +41,7 @@ class Options:
     bench_seconds: float = 2.0
     batch: int = 1
     device: str | None = None
+    depth: bool = False
 
     def __post_init__(self) -> None:
         if self.mode not in DEFAULTS:
@@ -59,6 +60,14 @@ class Options:
             raise InputError(f"criterion {self.criterion!r} is unknown; choose one of {', '.join(CRITERIA)}")
         if self.compensation not in METHODS:
             raise InputError(f"compensation {self.compensation!r} is unknown; choose one of {', '.join(METHODS)}")
+        branches = self.depth or (self.plan is not None and self.plan.branches)
+        if branches and self.compensation in local.METHODS:
+            raise InputError(
+                f"compensation {self.compensation!r} repairs only what lost inputs, not what reads a stream without a branch; "
+                "choose joint, sequential or none"
+            )
+        if self.depth and self.budget is not None and self.budget.kind == "keep":
+            raise InputError("depth competes for multiply-accumulates or parameters: give macs or params, not keep")
 
     def _check_paper(self) -> None:
         if self.plan is not None or (self.budget is not None and self.budget.kind == "keep"):
@@ -78,7 +87,7 @@ class Options:
 
     @property
     def needs_data(self) -> bool:
-        scored = self.plan is None and self.criterion not in ("magnitude", "random")
+        scored = self.plan is None and (self.depth or self.criterion not in ("magnitude", "random"))
         return scored or self.compensation != "none" or self.reestimate_batchnorm
 
     @property
@@ -97,6 +106,7 @@ class Options:
             "samples": samples,
             "fold_batchnorm": self.fold_batchnorm,
             **({"reestimate_batchnorm": True} if self.reestimate_batchnorm else {}),
+            **({"depth": True} if self.depth else {}),
         }
 
 

@@ -23,16 +23,15 @@ FIDELITY_SAMPLES = 256
 
 
 def sizes(groups: Groups, plan: Plan, cost: Cost, analysis: Analysis | None) -> dict[str, Any]:
-    """Multiply-accumulates, parameters and components before and after, group by group, and what is pinned."""
-    counts = _counts(groups, plan)
+    """Multiply-accumulates, parameters and components before and after, group by group, branches, and what is pinned."""
+    counts, left = _counts(groups, plan), _left_of(groups, plan, cost)
+    rows = _group_rows(groups, plan, analysis, left)
     return {
-        "macs": {"before": cost.macs(), "after": cost.macs(counts)},
-        "params": {"before": cost.params(), "after": cost.params(counts)},
-        "components": {
-            "before": sum(group.size for group in groups.groups),
-            "after": sum(counts.get(group.factor, group.size) for group in groups.groups),
-        },
-        "groups": _group_rows(groups, plan, analysis),
+        "macs": {"before": cost.macs(), "after": left.macs(counts)},
+        "params": {"before": cost.params(), "after": left.params(counts)},
+        "components": {"before": sum(row["before"] for row in rows), "after": sum(row["after"] for row in rows)},
+        "groups": rows,
+        "branches": list(plan.branches),
         "pinned": [
             {"name": p.name, "size": p.size, "reasons": [str(reason) for reason in p.reasons]} for p in groups.pinned
         ],
@@ -44,7 +43,13 @@ def _counts(groups: Groups, plan: Plan) -> dict[Layout, int]:
     return {factor: len(kept) for factor, kept in plan.resolve(groups).items()}
 
 
-def _group_rows(groups: Groups, plan: Plan, analysis: Analysis | None) -> list[dict[str, Any]]:
+def _left_of(groups: Groups, plan: Plan, cost: Cost) -> Cost:
+    """The cost without the branches that go."""
+    return Cost(groups, plan.removed(groups)) if plan.branches else cost
+
+
+def _group_rows(groups: Groups, plan: Plan, analysis: Analysis | None, cost: Cost) -> list[dict[str, Any]]:
+    """One row a group; of one that went with a branch nothing is left."""
     left = {entry.name: len(entry.keep) for entry in plan.groups}
     unscored = analysis.unscored if analysis is not None else {}
     return [
@@ -52,7 +57,7 @@ def _group_rows(groups: Groups, plan: Plan, analysis: Analysis | None) -> list[d
             "name": group.name,
             "kind": group.kind,
             "before": group.size,
-            "after": left.get(group.name, group.size),
+            "after": left.get(group.name, group.size) if cost.uses(group.factor) else 0,
             **({"not_scored": unscored[group.name]} if group.name in unscored else {}),
         }
         for group in groups.groups
@@ -88,11 +93,11 @@ def warnings(
         found.append(
             "nothing can be pruned here: no factor is produced by a weight, consumed by a contraction and free"
         )
-    elif not plan.groups and (budget is None or budget.fraction < 1):
+    elif not plan and (budget is None or budget.fraction < 1):
         found.append("nothing was removed: every group was left out or is already as small as it may be")
     if budget is not None and budget.kind in ("macs", "params"):
-        measure = cost.macs if budget.kind == "macs" else cost.params
-        reached = measure(_counts(groups, plan)) / max(1, measure())
+        left, which = _left_of(groups, plan, cost), 0 if budget.kind == "macs" else 1
+        reached = left.total(_counts(groups, plan))[which] / max(1, cost.total()[which])
         if reached > budget.fraction:
             found.append(
                 f"the budget {budget.kind} {budget.fraction:g} was out of reach; {reached:.4f} is what is left"

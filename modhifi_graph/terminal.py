@@ -72,6 +72,11 @@ def inspection(found: Inspection) -> RenderableType:
         Text(f"{found.label}: {amount(found.macs)} MACs a sample, {amount(found.params)} parameters"),
         _groups(found.groups, found.macs) if found.groups else Text("Nothing in this model can be pruned."),
     ]
+    if found.branches:
+        share = sum(row.macs for row in found.branches) / max(1, found.macs)
+        parts.append(
+            Text(f"\n{len(found.branches)} residual branches could go as well with --depth: {share:.1%} of the MACs")
+        )
     if found.pinned:
         parts += [Text("\nPinned: produced by a weight like a group, but kept whole"), _pinned(found.pinned)]
     return Group(*parts)
@@ -139,6 +144,8 @@ def report(result: Mapping[str, Any], output: Path) -> RenderableType:
         before, after = accuracy["before"], accuracy["after"]
         table.add_row(*_texts("accuracy, %", f"{before:.2f}", f"{after:.2f}", f"{after - before:+.2f} points"))
     lines = [_sentence(result)]
+    if branches := result.get("branches"):
+        lines.append(f"Without {len(branches)} residual branches, by their last weights: {_some(branches, ', ')}")
     if seconds := result.get("seconds"):
         stages = ", ".join(f"{stage} {spent:.1f}" for stage, spent in seconds.items())
         lines.append(f"Seconds: {stages}; {sum(seconds.values()):.1f} in all")

@@ -1,4 +1,4 @@
-"""Zero the components that a plan drops, where they are consumed: the oracle that a slim graph must equal."""
+"""Zero what a plan drops, where it is consumed: the oracle that a slim graph must equal."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
 
+from modhifi_graph.axes.branches import Branch
 from modhifi_graph.axes.coupling import couple
 from modhifi_graph.axes.groups import Contraction, find_groups
 from modhifi_graph.axes.layout import Layout, kept, leaves
@@ -18,7 +19,8 @@ from modhifi_graph.plan import Plan
 class Mask(ir.passes.InPlacePass):
     """Zero every dropped component at each contraction that consumes it; no weight changes its shape.
 
-    Where the other operand is a weight its rows are zeroed, otherwise the operand is multiplied by a mask of 0 and 1.
+    Where the other operand is a weight its rows are zeroed, otherwise the operand is multiplied by a mask of 0 and 1. What a
+    dropped branch adds is replaced by zeros.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -28,7 +30,7 @@ class Mask(ir.passes.InPlacePass):
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         lifted = lift(model)
         groups = find_groups(couple(lifted.graph))
-        keep = self.plan.resolve(groups)
+        keep, removed = self.plan.resolve(groups), self.plan.removed(groups)
         weights: dict[tuple[ir.Node, int], np.ndarray] = {}
         for contraction in groups.contractions:
             dropped = {factor: keep[factor] for factor in leaves(contraction.layout) if factor in keep}
@@ -46,9 +48,11 @@ class Mask(ir.passes.InPlacePass):
             old = node.inputs[slot]
             assert old is not None
             node.replace_input_with(slot, new_initialiser(model, array, f"{old.name}_masked"))
+        for branch in removed:
+            _mask_branch(lifted, branch)
         common.RemoveUnusedNodesPass()(model)
         common.NameFixPass()(model)
-        return ir.passes.PassResult(model, modified=bool(keep))
+        return ir.passes.PassResult(model, modified=bool(keep or removed))
 
 
 def _operand(contraction: Contraction, slot: int) -> Value:
@@ -76,3 +80,18 @@ def _mask_operand(lifted: Lifted, contraction: Contraction, keep: dict[Layout, n
     masked.outputs[0].shape, masked.outputs[0].type = operand.shape, operand.type
     node.prepend(masked)
     node.replace_input_with(contraction.slot, masked.outputs[0])
+
+
+def _mask_branch(lifted: Lifted, branch: Branch) -> None:
+    """Add zeros in place of a branch, which runs all the same."""
+    node = lifted.nodes[branch.addition]
+    value, dtype = node.inputs[branch.slot], branch.value.dtype
+    assert value is not None
+    name = f"{node.name or node.op_type}_branch"
+    never = new_initialiser(lifted.model, np.zeros((), bool), f"{name}_stays")
+    zeros = ir.node(
+        "Where", [never, value, new_initialiser(lifted.model, np.zeros((), dtype), f"{name}_zero")], name=name
+    )
+    zeros.outputs[0].name, zeros.outputs[0].shape, zeros.outputs[0].type = name, value.shape, value.type
+    node.prepend(zeros)
+    node.replace_input_with(branch.slot, zeros.outputs[0])

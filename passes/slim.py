@@ -1,4 +1,4 @@
-"""Remove the components that a plan drops: every weight sliced, every stale parameter rewritten."""
+"""Remove what a plan drops: every weight sliced, every stale parameter rewritten, residual branches bypassed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from modhifi_graph.axes.coupling import couple
 from modhifi_graph.axes.groups import find_groups
 from modhifi_graph.axes.shrink import Shrink
 from modhifi_graph.dialects.onnx import interface, lift
-from modhifi_graph.dialects.onnx_lowering import Lowering
+from modhifi_graph.dialects.onnx_lowering import Lowering, bypass
 from modhifi_graph.plan import Plan
 
 
@@ -24,12 +24,15 @@ class Slim(ir.passes.InPlacePass):
         self._interface = interface(model)
         lifted = lift(model)
         coupling = couple(lifted.graph)
-        keep = self.plan.resolve(find_groups(coupling))
+        groups = find_groups(coupling)
+        keep, removed = self.plan.resolve(groups), self.plan.removed(groups)
         Lowering(lifted, Shrink(coupling, keep)).run()
+        for branch in removed:
+            bypass(lifted, branch)
         common.RemoveUnusedNodesPass()(model)
         common.NameFixPass()(model)
         common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(model)
-        return ir.passes.PassResult(model, modified=bool(keep))
+        return ir.passes.PassResult(model, modified=bool(keep or removed))
 
     def ensures(self, model: ir.Model) -> None:
         if interface(model) != self._interface:

@@ -10,6 +10,7 @@ import onnx_ir as ir
 import pytest
 
 from modhifi_graph.accounting import Cost
+from modhifi_graph.axes.branches import find_branches
 from modhifi_graph.axes.coupling import couple
 from modhifi_graph.axes.groups import Groups, find_groups
 from modhifi_graph.dialects.onnx import lift
@@ -144,6 +145,72 @@ def test_a_saving_is_the_difference_of_two_costs(name: str) -> None:
             fewer = {**counts, group.factor: counts[group.factor] - by}
             expected = cost.macs(counts) - cost.macs(fewer), cost.params(counts) - cost.params(fewer)
             assert cost.saving(group.factor, counts, by) == expected
+
+
+WITH_BRANCHES = ("residual_projection", "shortcut_strided_slice", "c2f_split", "embedding", "shared")
+
+SHARED = """
+    g (float[N,6] x) => (float[N,5] y)
+    <float[6,6] a, float[6,8] up, float[8] b, float[8,6] down, float[6,5] w> {
+      s = MatMul(x, a)
+      p = MatMul(s, up)
+      q = Add(p, b)
+      f = MatMul(q, down)
+      t = Add(s, f)
+      n = Relu(t)
+      p2 = MatMul(n, up)
+      q2 = Add(p2, b)
+      f2 = MatMul(q2, down)
+      u = Add(n, f2)
+      y = MatMul(u, w)
+    }"""
+
+
+@pytest.mark.parametrize("name", WITH_BRANCHES)
+def test_a_plan_without_branches_costs_what_its_slim_graph_costs(name: str) -> None:
+    for seed in range(4):
+        model = parsed(SHARED) if name == "shared" else normalised(small.SMALL[name]())
+        groups = groups_of(model)
+        plan = random_plan(groups, seed, 0.5, depth=0.6)
+        counts = {factor: len(kept) for factor, kept in plan.resolve(groups).items()}
+        expected = Cost(groups, plan.removed(groups))
+        whole = sum(v.const_value.size for v in model.graph.initializers.values() if v.const_value is not None)
+        assert Cost(groups).params() == whole
+        Slim(plan)(model)
+        assert Cost(groups_of(model)).macs() == expected.macs(counts)
+        if name not in ("shared", "c2f_split"):  # where two readers want other slices of a constant, each gets its own
+            assert Cost(groups_of(model)).params() == expected.params(counts)
+
+
+@pytest.mark.parametrize("name", WITH_BRANCHES)
+def test_a_bill_is_what_a_branch_saves_whatever_else_is_gone(name: str) -> None:
+    groups = groups_of(parsed(SHARED) if name == "shared" else normalised(small.SMALL[name]()))
+    branches = find_branches(groups).found
+    assert branches
+    counts = {group.factor: max(1, group.size - i % 3) for i, group in enumerate(groups.groups)}
+    for first in branches:
+        for cost in [Cost(groups), *(Cost(groups, [other]) for other in branches if other is not first)]:
+            rest = cost.without(first)
+            difference = cost.macs(counts) - rest.macs(counts), cost.params(counts) - rest.params(counts)
+            assert cost.bill(first)(counts) == difference
+            assert difference[0] > 0
+
+
+def test_a_weight_that_two_branches_read_goes_with_the_second() -> None:
+    groups = groups_of(parsed(SHARED))
+    first, second = find_branches(groups).found
+    whole = Cost(groups)
+    assert whole.bill(first)({}) == whole.bill(second)({}) == (2 * 48, 0)
+    assert whole.without(first).bill(second)({}) == (2 * 48, 48 + 8 + 48)
+
+
+def test_a_group_goes_with_the_branch_it_is_in() -> None:
+    groups = groups_of(parsed(small.CONVOLUTIONS["residual_projection"]))
+    cost, (first, second) = Cost(groups), find_branches(groups).found
+    uses = {group.name: cost.without(first).uses(group.factor) for group in groups.groups}
+    assert uses == {"w0": True, "w1": False, "w2": True, "w4": True}
+    assert cost.without(first).without(second).uses(groups.by_name()["w4"].factor) is False
+    assert cost.without(first).saving(groups.by_name()["w1"].factor, {}) == (0, 0)
 
 
 def test_a_saving_starts_from_whole_groups_by_default() -> None:

@@ -109,6 +109,10 @@ class TestErrors:
             (["--params", "-0.1"], "--params is -0.1; expected a fraction above 0 and at most 1"),
             (["--keep", "1.01"], "--keep is 1.01; expected a fraction above 0 and at most 1"),
             (["--macs", "nan"], "--macs is nan; expected a fraction above 0 and at most 1"),
+            (
+                ["--keep", "0.5", "--depth"],
+                "depth competes for multiply-accumulates or parameters: give macs or params",
+            ),
             (["--macs", "half"], "Invalid value for '--macs'"),
             (["--macs", "0.5", "--min-keep", "0"], "Invalid value for '--min-keep'"),
             (["--mode", "paper", "--keep", "0.5"], "mode paper finds out itself how much of each group stays"),
@@ -398,6 +402,18 @@ class TestTerminal:
         result = {key: REPORT[key] for key in ("macs", "groups")} | {"latency_ms": None, "interval": None}
         terminal.show(terminal.report(result, Path("slim.onnx")))
         assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["before", "MACs", "25", "Wrote"]
+
+    def test_branches_that_went_are_named(self, capsys: pytest.CaptureFixture[str]) -> None:
+        result = {"macs": REPORT["macs"], "branches": ["a", "b", "c", "[red]"]}
+        terminal.show(terminal.report(result, Path("slim.onnx")))
+        line = "Without 4 residual branches, by their last weights: a, b, c, and 1 more"
+        assert line in capsys.readouterr().out.splitlines()
+
+    def test_branches_that_could_go_are_counted(self, capsys: pytest.CaptureFixture[str]) -> None:
+        found = modhifi_graph.inspect(small.build(small.CONVOLUTIONS["residual_projection"]))
+        terminal.show(terminal.inspection(found))
+        share = 100 * ((6 * 36 + 8 * 54) * 16 + 2 * 56 * 9 * 16) / found.macs
+        assert f"2 residual branches could go as well with --depth: {share:.1f}% of the MACs" in capsys.readouterr().out
 
     def test_progress_goes_to_standard_error(self, capsys: pytest.CaptureFixture[str]) -> None:
         with terminal.progress(quiet=False) as report:

@@ -48,6 +48,29 @@ class TestGroups:
         assert inspect("sample:digits-cnn").label == "sample:digits-cnn"
 
 
+class TestBranches:
+    def test_what_each_would_save(self) -> None:
+        """The first block is two convolutions, of 16 positions each, beside a projection; the second one as well."""
+        inspection = found(small.CONVOLUTIONS["residual_projection"])
+        first, second = inspection.branches
+        assert (first.name, first.macs, first.params) == ("w2", (6 * 36 + 8 * 54) * 16, 6 * 36 + 6 + 8 * 54 + 8)
+        assert (second.name, second.macs, second.params) == ("w5", 2 * 56 * 9 * 16, 2 * 56 * 9)
+        assert inspection.additions == ()
+
+    def test_why_others_stay(self) -> None:
+        text = """
+            g (float[N,6] x) => (float[N,5] y) <float[6,5] a, float[6,5] b> {
+              p = MatMul(x, a)
+              q = MatMul(x, b)
+              y = Add(p, q)
+            }"""
+        inspection = found(text)
+        (row,) = inspection.additions
+        assert row.op.startswith("Add ")
+        assert row.reason == "the sum is an output of the graph"
+        assert inspection.branches == ()
+
+
 class TestPinned:
     def test_by_which_op_and_why(self) -> None:
         (row,) = found(small.SEQUENCES["layernorm"]).pinned
@@ -116,7 +139,7 @@ class TestWhy:
 class TestFormats:
     def test_json(self) -> None:
         data = json.loads(json.dumps(found(small.SEQUENCES["layernorm"]).to_json()))
-        assert data.keys() == {"model", "macs", "params", "groups", "pinned"}
+        assert data.keys() == {"model", "macs", "params", "groups", "pinned", "branches", "additions"}
         assert data["groups"][0].keys() == {"name", "size", "kind", "produced_by", "consumed_by", "macs"}
         assert data["pinned"][0]["reasons"][0]["reason"] == "normalised together"
 

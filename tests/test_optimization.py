@@ -28,8 +28,8 @@ FEW: dict[str, Any] = {"keep": 0.5, "samples": 60, "only": ("*stage3*",), "bench
 """The last two of the seven groups of the sample: measuring and repairing all of them takes a minute."""
 
 ALWAYS = {
-    "macs", "params", "bytes", "components", "groups", "pinned", "fidelity", "calibration", "warnings", "verify",
-    "seconds", "plan",
+    "macs", "params", "bytes", "components", "groups", "branches", "pinned", "fidelity", "calibration", "warnings",
+    "verify", "seconds", "plan",
 }  # fmt: skip
 
 
@@ -339,6 +339,50 @@ class TestOutputs:
         assert report["speedup"] > 0
 
 
+class TestDepth:
+    """The second block of the network computes next to nothing."""
+
+    @staticmethod
+    @functools.cache
+    def idle() -> onnx.ModelProto:
+        proto = small.SMALL["residual_projection"]()
+        for tensor in proto.graph.initializer:
+            if tensor.name == "w5":
+                tensor.CopyFrom(onnx.numpy_helper.from_array(1e-3 * onnx.numpy_helper.to_array(tensor), "w5"))
+        return proto
+
+    def test_an_idle_branch_goes_and_nothing_else(self, tmp_path: Path) -> None:
+        calib = feeds("residual_projection")
+        share = 1 - 16128 / quick(self.idle(), calib, macs=1.0).report["macs"]["before"]
+        wide = quick(self.idle(), calib, macs=share)
+        deep = quick(self.idle(), calib, macs=share, depth=True)
+        assert deep.plan.branches == ("w5",)
+        assert deep.plan.groups == wide.plan.branches == ()
+        assert deep.report["branches"] == ["w5"]
+        assert deep.report["macs"]["after"] == deep.report["macs"]["before"] - 16128
+        assert deep.report["plan"]["settings"]["depth"] is True
+        rows = {row["name"]: (row["before"], row["after"]) for row in deep.report["groups"]}
+        assert rows["w4"] == (7, 0)
+        assert rows["w2"] == (8, 8)
+        assert deep.report["fidelity"] > max(0.999, wide.report["fidelity"])
+        assert [node.op_type for node in deep.model.graph.node].count("Conv") == 5
+        deep.save(tmp_path / "slim.onnx")
+        onnx.save(self.idle(), tmp_path / "dense.onnx")
+        (tmp_path / "plan.json").write_text(json.dumps(deep.plan.to_json()))
+        found = verify_files(tmp_path / "dense.onnx", tmp_path / "slim.onnx", tmp_path / "plan.json", threads=1)
+        assert found.max_abs_error <= found.tolerance
+        again = quick(self.idle(), calib, plan=Plan.load(tmp_path / "plan.json"))
+        assert serialised(again.model) == serialised(deep.model)
+
+    def test_limits(self) -> None:
+        calib = feeds("residual_projection")
+        for limits in ({"skip": ("w4",)}, {"only": ("w1",)}):
+            assert quick(self.idle(), calib, macs=0.8, depth=True, **limits).plan.branches == ()
+
+    def test_without_the_flag_none_goes(self) -> None:
+        assert quick(self.idle(), feeds("residual_projection"), macs=0.5).plan.branches == ()
+
+
 class TestRefused:
     @pytest.mark.parametrize(
         ("options", "message"),
@@ -354,6 +398,16 @@ class TestRefused:
             ({"macs": 0.5, "compensation": "magic"}, "compensation 'magic' is unknown; choose one of none, bias"),
             ({"plan": Plan((GroupPlan("conv9", 4, (0,)),))}, "plan: the model has no group 'conv9'"),
             ({"plan": Plan((GroupPlan("w0", 9, (0,)),))}, "plan: group 'w0' has 8 components here, 9 in the plan"),
+            (
+                {"keep": 0.5, "depth": True},
+                "depth competes for multiply-accumulates or parameters: give macs or params",
+            ),
+            (
+                {"macs": 0.5, "depth": True, "compensation": "lstsq"},
+                "compensation 'lstsq' repairs only what lost inputs",
+            ),
+            ({"plan": Plan(branches=("w2",)), "compensation": "bias"}, "compensation 'bias' repairs only what lost"),
+            ({"plan": Plan(branches=("w2",))}, "plan: the model has no residual branch 'w2' that may go"),
             ({"macs": 0.5, "samples": 0}, "calibration: samples is 0; expected 1 or more"),
         ],
     )
@@ -369,6 +423,7 @@ class TestRefused:
             {"macs": 0.5},
             {"macs": 0.5, "criterion": "magnitude"},
             {"macs": 0.5, "criterion": "energy", "compensation": "none"},
+            {"macs": 0.5, "criterion": "magnitude", "compensation": "none", "depth": True},
             {"plan": Plan()},
         ],
     )

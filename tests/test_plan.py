@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,20 @@ class TestJson:
             ],
         }
 
+    def test_with_branches(self) -> None:
+        """Who knows only version 1 refuses such a plan instead of leaving the branches in."""
+        plan = dataclasses.replace(PLAN, branches=("layer1.0.conv2.weight", "layer2.0.conv2.weight"))
+        data = json.loads(json.dumps(plan.to_json()))
+        assert data == {
+            **PLAN.to_json(), "version": 2, "branches": ["layer1.0.conv2.weight", "layer2.0.conv2.weight"]
+        }  # fmt: skip
+        assert Plan.from_json(data) == plan != PLAN
+
+    def test_whether_it_removes_anything(self) -> None:
+        assert not Plan()
+        assert PLAN
+        assert Plan(branches=("w2",))
+
     def test_nothing_removed(self) -> None:
         assert Plan.from_json(Plan().to_json()) == Plan()
 
@@ -69,8 +84,10 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("data", "message"),
         [
-            (as_json(version=2), "p.json: plan version 2, expected 1; make the plan again"),
-            (as_json(version="1"), "p.json: plan version '1', expected 1"),
+            (as_json(version=3), "p.json: plan version 3, expected 1 or 2; make the plan again"),
+            (as_json(version="1"), "p.json: plan version '1', expected 1 or 2"),
+            (as_json(version=2), "p.json: not a plan written by --plan-out: KeyError('branches')"),
+            (as_json(version=2, branches="w2"), "p.json: not a plan written by --plan-out: TypeError"),
             ({}, "p.json: not a plan written by --plan-out: KeyError('version')"),
             ([], "p.json: not a plan written by --plan-out: TypeError"),
             (None, "p.json: not a plan written by --plan-out"),
@@ -117,6 +134,21 @@ class TestErrors:
         with pytest.raises(InputError) as caught:
             Plan((GroupPlan("w0", 16, (0,)),)).resolve(groups)
         assert str(caught.value) == "plan: group 'w0' has 8 components here, 16 in the plan"
+
+
+def test_branches_by_name() -> None:
+    model = normalise(ir.from_proto(small.SMALL["residual_projection"]()), "m")
+    groups = find_groups(couple(lift(model).graph))
+    assert Plan().removed(groups) == ()
+    assert [branch.name for branch in Plan(branches=("w5", "w2")).removed(groups)] == ["w2", "w5"]
+    with pytest.raises(InputError) as caught:
+        Plan(branches=("w2", "w9")).removed(groups)
+    assert str(caught.value) == (
+        "plan: the model has no residual branch 'w9' that may go; `modhifi-graph inspect` lists them"
+    )
+    plans = [random_plan(groups, seed, depth=0.5) for seed in range(20)]
+    assert {plan.branches for plan in plans} == {(), ("w2",), ("w5",), ("w2", "w5")}
+    assert all(plan.groups == random_plan(groups, seed).groups for seed, plan in enumerate(plans))
 
 
 def test_it_resolves_to_factors(groups: Groups) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import fx
 
+from modhifi_graph.axes.branches import Branch
 from modhifi_graph.axes.layout import Layout, leaves
 from modhifi_graph.axes.shrink import Shrink
 from modhifi_graph.dialects.aten import Lifted, argument, assign, attribute, like, parameters_of, set_argument
@@ -139,6 +140,25 @@ class Lowering:
         with graph.inserting_before(node):
             outer = graph.call_function(operator.floordiv, (entry, before))
             return graph.call_function(operator.mul, (outer, after))
+
+
+def bypass(lifted: Lifted, branch: Branch) -> None:
+    """Let everything that reads a sum read its stream instead, and erase the branch.
+
+    Dead code elimination alone would spare what PyTorch takes for random, such as attention that may drop out.
+    """
+    node = lifted.nodes[branch.addition]
+    stream = node.args[1 - branch.slot]
+    assert isinstance(stream, fx.Node), "both summands are tensors"
+    node.replace_all_uses_with(stream)
+    graph = lifted.module.graph
+    left = set(graph.nodes)
+    for made in (node, *(lifted.nodes[op] for op in reversed(branch.ops))):
+        for part in list(made.users):
+            if part.target is operator.getitem and not part.users:
+                graph.erase_node(part)
+        if made in left and not made.users:
+            graph.erase_node(made)
 
 
 def sliced(tensor: torch.Tensor, positions: Sequence[torch.Tensor]) -> torch.Tensor:

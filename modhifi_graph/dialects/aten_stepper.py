@@ -6,6 +6,7 @@ import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import fx
 
@@ -44,13 +45,18 @@ class AtenStepper(Stepper):
         held: Feeds,
         asked: Callable[[str], bool],
         changes: Mapping[fx.Node, Weights] | None = None,
+        constants: Mapping[str, np.ndarray] | None = None,
     ) -> Feeds:
         """Execute some nodes; a value is dropped after its last use unless it is asked for."""
         values: dict[str, Any] = dict(held)
         position = {node: self._made[self._names[node]] for node in nodes}
         with torch.no_grad():
             for node in nodes:
-                values[self._names[node]] = self._call(node, values, (changes or {}).get(node))
+                result = self._call(node, values, (changes or {}).get(node))
+                instead = (constants or {}).get(self._names[node])
+                if instead is not None:
+                    result = torch.from_numpy(instead).to(result.device, result.dtype).expand_as(result).clone()
+                values[self._names[node]] = result
                 for source in node.all_input_nodes:
                     name = self._names.get(source, "")
                     if name in values and self._last_use.get(name, -1) <= position[node] and not asked(name):
@@ -75,14 +81,16 @@ class AtenStepper(Stepper):
         result = node.target(*args, **kwargs)  # type: ignore[operator]
         return result + torch.from_numpy(shift).to(device, result.dtype)
 
-    def outcome(self, outputs: Sequence[str], weights: Mapping[str, Weights]) -> list[dict[str, torch.Tensor]]:
+    def outcome(
+        self, outputs: Sequence[str], weights: Mapping[str, Weights], constants: Mapping[str, np.ndarray] | None = None
+    ) -> list[dict[str, torch.Tensor]]:
         for name in outputs:
             self._wanted[name] = max(1, self._wanted[name])
         changes = {self._nodes[self._made[name]]: change for name, change in weights.items()}
         nodes = self._nodes[self._next :]
         found = []
         for batch in self._live:
-            results = {**batch, **self._run(nodes, batch, lambda name: name in outputs, changes)}
+            results = {**batch, **self._run(nodes, batch, lambda name: name in outputs, changes, constants)}
             found.append({name: results[name] for name in outputs})
         return found
 

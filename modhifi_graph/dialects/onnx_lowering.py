@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from modhifi_graph.axes.branches import Branch
 from modhifi_graph.axes.coupling import Coupling
 from modhifi_graph.axes.layout import Layout
 from modhifi_graph.axes.shapes import TARGETS
@@ -20,7 +21,7 @@ from modhifi_graph.dialects.onnx import Lifted
 from modhifi_graph.dialects.onnx_constants import new_initialiser, replace_constant
 from modhifi_graph.graph import Op
 
-__all__ = ["REWRITES", "Lowering", "new_initialiser"]
+__all__ = ["REWRITES", "Lowering", "bypass", "new_initialiser"]
 
 COPIED, INFERRED, BROADCAST = 0, -1, 1
 """What an entry of a target shape says, where it says no length."""
@@ -89,6 +90,14 @@ class Lowering:
                     result.shape = ir.Shape(
                         [self.shrink.after(a) if self.shrink.changed(a) else dim for a, dim in pairs]
                     )
+
+
+def bypass(lifted: Lifted, branch: Branch) -> None:
+    """Let everything that reads a sum read its stream instead; the branch is left for dead."""
+    node = lifted.nodes[branch.addition]
+    stream = node.inputs[1 - branch.slot]
+    assert stream is not None, "an addition has both its inputs"
+    ir.convenience.replace_all_uses_with(node.outputs[0], stream)
 
 
 def slot_is_attribute(op: Op, parameter: str) -> bool:

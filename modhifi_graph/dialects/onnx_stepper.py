@@ -66,14 +66,20 @@ class OnnxStepper(Stepper):
         """Give the constant ``name`` another array, for nodes that have not run yet."""
         self._constants[name] = onnx.numpy_helper.from_array(array, name)
 
-    def outcome(self, outputs: Sequence[str], weights: Mapping[str, Weights]) -> list[dict[str, torch.Tensor]]:
+    def outcome(
+        self, outputs: Sequence[str], weights: Mapping[str, Weights], constants: Mapping[str, np.ndarray] | None = None
+    ) -> list[dict[str, torch.Tensor]]:
         for name in outputs:
             self._wanted[name] = max(1, self._wanted[name])
-        nodes = []
+        nodes: list[onnx.NodeProto] = []
         trial: dict[str, onnx.TensorProto] = {}
         for node in self._proto.graph.node[self._next :]:
-            nodes.append(node)
-            if not node.output or node.output[0] not in weights:
+            replaced = [name for name in node.output if name in (constants or {})]
+            nodes += _replaced(node, replaced) if replaced else [node]
+            for name in replaced:
+                trial[f"{name}_never"] = onnx.numpy_helper.from_array(np.zeros((), bool), f"{name}_never")
+                trial[f"{name}_instead"] = onnx.numpy_helper.from_array((constants or {})[name], f"{name}_instead")
+            if replaced or not node.output or node.output[0] not in weights:
                 continue
             slot, weight, shift = weights[node.output[0]]
             changed = onnx.NodeProto()
@@ -127,6 +133,18 @@ class OnnxStepper(Stepper):
             segment.graph.input.append(onnx.helper.make_tensor_value_info(name, kind, [None] * held.ndim))
         segment.graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
         return segment
+
+
+def _replaced(node: onnx.NodeProto, names: Sequence[str]) -> list[onnx.NodeProto]:
+    """A node, some of whose outputs are replaced by constants of other names, broadcast to their shapes."""
+    renamed = onnx.NodeProto()
+    renamed.CopyFrom(node)
+    for i, name in enumerate(node.output):
+        renamed.output[i] = f"{name}_before" if name in names else name
+    instead = [
+        onnx.helper.make_node("Where", [f"{name}_never", f"{name}_before", f"{name}_instead"], [name]) for name in names
+    ]
+    return [renamed, *instead]
 
 
 def _tensors(batch: Feeds, device: torch.device) -> Feeds:

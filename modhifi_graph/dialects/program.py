@@ -111,10 +111,13 @@ class Stepper(ABC):
         self._next, self._live = mark.position, list(mark.live)
 
     @abstractmethod
-    def outcome(self, outputs: Sequence[str], weights: Mapping[str, Weights]) -> list[dict[str, torch.Tensor]]:
+    def outcome(
+        self, outputs: Sequence[str], weights: Mapping[str, Weights], constants: Mapping[str, np.ndarray] | None = None
+    ) -> list[dict[str, torch.Tensor]]:
         """What the rest of the model would compute if some ops had other weights; nothing is changed.
 
-        ``weights`` maps the name of an op's output to its change. An output that has been asked for is kept when its node
+        ``weights`` maps the name of an op's output to its change; ``constants`` the name of a value that has not been
+        computed yet to what takes its place, broadcast to its shape. An output that has been asked for is kept when its node
         runs: other outcomes will be compared with it.
         """
 

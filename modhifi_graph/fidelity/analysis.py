@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
 from modhifi_graph.accounting import Cost
+from modhifi_graph.axes.branches import Branch
 from modhifi_graph.axes.groups import Group, Groups
+from modhifi_graph.axes.layout import leaves
 from modhifi_graph.dialects.program import Feeds, Program
 from modhifi_graph.fidelity import streams
 from modhifi_graph.fidelity.consumers import Consumer, consumers_of
 from modhifi_graph.fidelity.moments import Moments
 from modhifi_graph.fidelity.observe import observe
 from modhifi_graph.fidelity.scores import Ranking, output_energy, rank
-from modhifi_graph.fidelity.sensitivity import calibrated, first_samples, measure
-from modhifi_graph.fidelity.sites import channel_axis
+from modhifi_graph.fidelity.sensitivity import REPAIRED, calibrated, first_samples, measure, measure_branches
+from modhifi_graph.fidelity.sites import channel_axis, takes_bias
 
 STOPS = (1 / 8, 1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4)
 """At these fractions of every group the effect of removal on the outputs is measured."""
@@ -43,6 +45,7 @@ class Analysis:
     Attributes
     ----------
     rankings : one for every group that was scored.
+    branches : the price of every residual branch that may go, where they were asked for.
     moments : of the consumers of those groups.
     unscored : why each other group was not, by its name.
     warnings : what the user should know about the calibration set.
@@ -52,6 +55,7 @@ class Analysis:
     moments: Mapping[Consumer, Moments]
     unscored: Mapping[str, str]
     warnings: tuple[str, ...]
+    branches: Mapping[Branch, float] = field(default_factory=dict)
 
 
 def scorable(groups: Groups) -> tuple[dict[Group, list[Consumer]], dict[str, str]]:
@@ -87,11 +91,14 @@ def analyse(
     *,
     criterion: str = "obs",
     wanted: Callable[[Group], bool] = lambda group: True,
+    branches: Sequence[Branch] = (),
     seed: int = 0,
     threads: int = 0,
     progress: Progress = lambda stage, done, total: None,
 ) -> Analysis:
     """Observe ``program`` on ``batches``, rank the components of every wanted group, and price them on the outputs.
+
+    ``branches`` are priced too.
 
     Time: the forward passes, O(rows p^2) a consumer for its moments, O(components p (p + o) block) a group and consumer
     for greedy OBS, and four partial forward passes a group on a few samples.
@@ -103,8 +110,15 @@ def analyse(
     every.sort(key=lambda c: order[c.op])
     where = streams.destinations(groups.coupling.graph, every)
     sums = {value.name: channel_axis(c) for c in every for value in where[c].joins}
+    axes = {branch.value.name: _channels(groups, branch) for branch in branches}
     observation = observe(
-        program, batches, every, sums, seed=seed, threads=threads, progress=lambda a, b: progress("observe", a, b)
+        program,
+        batches,
+        every,
+        {**axes, **sums},
+        seed=seed,
+        threads=threads,
+        progress=lambda a, b: progress("observe", a, b),
     )
     moments = observation.moments
     own = {c: output_energy(c, moments[c]) for c in every}
@@ -119,19 +133,52 @@ def analyse(
         )
         rankings[ranking] = seen
         progress("score", number + 1, len(members))
+    few = first_samples(batches, _samples(groups, len(rankings)))
     prices = measure(
         program,
         list(rankings),
         rankings,
         moments,
-        first_samples(batches, _samples(groups, len(rankings))),
+        few,
         threads=threads,
         progress=lambda a, b: progress("measure", a, b),
     )
+    shifted = {branch: _takes_bias(groups, branch) for branch in branches}
+    means = {b: _along(observation.mean[b.value.name] * shifted[b], axes[b.value.name], b) for b in branches}
+    depth = measure_branches(
+        program, means, few, threads=threads, progress=lambda a, b: progress("measure branches", a, b)
+    )
     ranked = {c: moments[c] for consumers in rankings.values() for c in consumers}
     return Analysis(
-        tuple(calibrated(ranking, prices[ranking]) for ranking in rankings), ranked, unscored, tuple(poor(ranked))
+        tuple(calibrated(ranking, prices[ranking]) for ranking in rankings),
+        ranked,
+        unscored,
+        tuple(poor(ranked)),
+        {branch: price * (REPAIRED if shifted[branch] else 1.0) for branch, price in depth.items()},
     )
+
+
+def _takes_bias(groups: Groups, branch: Branch) -> bool:
+    """Whether its layers have biases: where they have none, nor have those that could take up its mean in its place."""
+    last = consumers_of(groups).get(branch.contraction)
+    return isinstance(last, Consumer) and takes_bias(last, groups.coupling.graph)
+
+
+def _channels(groups: Groups, branch: Branch) -> int | None:
+    """The axis of a branch's value that holds the channels of its last layer; None where there is no one such axis."""
+    coupling, last = groups.coupling, consumers_of(groups).get(branch.contraction)
+    if not isinstance(last, Consumer):
+        return None
+    made = coupling.axes(last.y)
+    factors = list(leaves(made[channel_axis(last)])) if made else []
+    found = [i for i, axis in enumerate(coupling.axes(branch.value) or ()) if factors and list(leaves(axis)) == factors]
+    return found[0] if len(found) == 1 else None
+
+
+def _along(mean: torch.Tensor, axis: int | None, branch: Branch) -> np.ndarray:
+    """One number a channel, shaped to broadcast to the branch's value."""
+    shape = [-1 if i == axis else 1 for i in range(branch.value.rank or 0)]
+    return mean.cpu().numpy().reshape(shape).astype(branch.value.dtype or np.float32)
 
 
 def unobserved(groups: Groups, criterion: str, wanted: Callable[[Group], bool], seed: int) -> Analysis:

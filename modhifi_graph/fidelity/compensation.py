@@ -36,7 +36,7 @@ def compensate(
     batches : calibration inputs, for the sequential methods.
     moments : of the dense model's consumers, for the local methods.
     """
-    if method == "none" or not plan.groups:
+    if method == "none" or not plan:
         return 0
     if method in sequential.METHODS:
         return sequential.compensate(

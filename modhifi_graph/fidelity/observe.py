@@ -37,11 +37,13 @@ class Observation:
     ----------
     moments : for each consumer, the moments of its unfolded input.
     energy : for each named activation, its variance summed over channels, averaged over positions.
+    mean : for each named activation, the mean of every channel.
     samples : how many calibration samples were seen.
     """
 
     moments: Mapping[Consumer, Moments]
     energy: Mapping[str, float]
+    mean: Mapping[str, torch.Tensor]
     samples: int
 
 
@@ -49,7 +51,7 @@ def observe(
     program: Program,
     batches: Sequence[Feeds],
     consumers: Sequence[Consumer],
-    streams: Mapping[str, int] | None = None,
+    streams: Mapping[str, int | None] | None = None,
     *,
     wanted_rows: Callable[[int], int] = rows_wanted,
     seed: int = 0,
@@ -58,8 +60,9 @@ def observe(
 ) -> Observation:
     """Run ``program`` over ``batches``; accumulate the moments of every consumer and the energy of every stream.
 
-    ``streams`` maps the name of an activation to its channel axis; ``wanted_rows`` says how many rows a consumer with so many
-    inputs is observed on. Consumers that read the same windows of the same input share one observation.
+    ``streams`` maps the name of an activation to its channel axis (one without counts as one channel); ``wanted_rows`` says how
+    many rows a consumer with so many inputs is observed on. Consumers that read the same windows of the same input share one
+    observation.
 
     Time: the forward passes plus O(rows * p^2) a consumer; memory: O(p^2) a consumer and one batch of activations.
     """
@@ -89,7 +92,8 @@ def observe(
         progress(number + 1, len(batches))
     samples = sum(max((len(array) for array in batch.values() if array.ndim), default=1) for batch in batches)
     moments = {consumer: found[consumer.reading] for consumer in consumers}
-    return Observation(moments, {name: energy.total for name, energy in energies.items()}, samples)
+    variances = {name: energy.total for name, energy in energies.items()}
+    return Observation(moments, variances, {name: energy.mean for name, energy in energies.items()}, samples)
 
 
 def _visits(consumer: Consumer, x: torch.Tensor, batches: int, wanted: int) -> int:
@@ -122,19 +126,24 @@ def sample_rows(
 class RunningVariance:
     """The variance of an activation summed over its channels: what a residual stream carries."""
 
-    def __init__(self, axis: int) -> None:
+    def __init__(self, axis: int | None) -> None:
         self._axis, self._count = axis, 0
         self._first: torch.Tensor | float = 0.0
         self._second: torch.Tensor | float = 0.0
 
     def add(self, value: torch.Tensor) -> None:
-        rows = value.movedim(self._axis, -1).reshape(-1, value.shape[self._axis]).float()
+        split = value.reshape(-1, 1) if self._axis is None else value.movedim(self._axis, -1).flatten(0, -2)
+        rows = split.float()
         self._count += len(rows)
         self._first = self._first + rows.sum(0, dtype=torch.float64)
         self._second = self._second + rows.square().sum(0, dtype=torch.float64)
 
     @property
+    def mean(self) -> torch.Tensor:
+        """The mean of every channel, shape (channels,), float64."""
+        return torch.as_tensor(self._first / max(1, self._count))
+
+    @property
     def total(self) -> float:
-        mean = self._first / max(1, self._count)
-        variance = torch.as_tensor(self._second / max(1, self._count) - mean**2)
+        variance = torch.as_tensor(self._second / max(1, self._count) - self.mean**2)
         return float(variance.clamp_min(0).sum())

@@ -8,12 +8,13 @@ anew after each step. The cheapest offer is taken until the budget is met.
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from modhifi_graph.accounting import Cost
+from modhifi_graph.axes.branches import Branch
 from modhifi_graph.axes.groups import Group
 from modhifi_graph.axes.layout import Layout
 from modhifi_graph.fidelity.scores import Ranking
@@ -71,6 +72,14 @@ class Limits:
 
         return (not self.only or matches(self.only)) and not matches(self.skip)
 
+    def allows_branch(self, branch: Branch) -> bool:
+        """By its own name; and nothing that is to stay whole may be in it."""
+
+        def matches(names: Iterable[str], patterns: Sequence[str]) -> bool:
+            return any(fnmatch.fnmatchcase(name, pattern) for name in names for pattern in patterns)
+
+        return (not self.only or matches([branch.name], self.only)) and not matches(branch.parameters, self.skip)
+
     def step(self, group: Group) -> int:
         if self.align is not None:
             return self.align
@@ -111,8 +120,36 @@ class _Offer:
         return float(self.costs[self.removed : self.removed + self.next_count].sum())
 
 
+class _Exit:
+    """A residual branch that may go as a whole, and what is cut inside it already."""
+
+    def __init__(self, branch: Branch, price: float, offers: Sequence[_Offer]) -> None:
+        ops = set(branch.ops)
+        self.branch, self.price, self.spent = branch, price, 0.0
+        self.inner = [o for o in offers if all(c.op in ops for c in o.ranking.group.consumers)]
+
+    def next_cost(self) -> float:
+        """The price of the whole, less what has been paid for its parts."""
+        paid = sum(float(offer.costs[: offer.removed].sum()) for offer in self.inner)
+        return max(0.0, self.price - paid - self.spent)
+
+
 def select(rankings: Sequence[Ranking], cost: Cost, budget: Budget, limits: Limits | None = None) -> dict[Layout, int]:
     """How many components of each ranked group go. Meets the budget or, where that is impossible, removes all it may."""
+    return select_all(rankings, {}, cost, budget, limits)[0]
+
+
+def select_all(
+    rankings: Sequence[Ranking],
+    branches: Mapping[Branch, float],
+    cost: Cost,
+    budget: Budget,
+    limits: Limits | None = None,
+) -> tuple[dict[Layout, int], list[Branch]]:
+    """As :func:`select`, with whole residual branches, at their prices, in the same contest; gives the branches that go too.
+
+    Of a group that goes with a branch no component is removed. A budget of kind "keep" leaves branches alone.
+    """
     limits = limits or Limits()
     offers = [
         _Offer(r, limits.step(r.group), limits.fewest(r.group), np.maximum.accumulate(r.costs))
@@ -120,14 +157,22 @@ def select(rankings: Sequence[Ranking], cost: Cost, budget: Budget, limits: Limi
         if limits.allows(r.group)
     ]
     if budget.kind == "keep":
-        return {o.ranking.group.factor: _kept_fraction(o, budget.fraction) for o in offers}
+        return {o.ranking.group.factor: _kept_fraction(o, budget.fraction) for o in offers}, []
     counts: dict[Layout, int] = {o.ranking.group.factor: o.ranking.group.size for o in offers}
-    measure = cost.macs if budget.kind == "macs" else cost.params
     which = 0 if budget.kind == "macs" else 1
-    target = budget.fraction * measure()
-    current = float(measure())
+    current = float(cost.total(counts)[which])
+    target = budget.fraction * current
+    exits = [_Exit(branch, price, offers) for branch, price in branches.items() if limits.allows_branch(branch)]
+    bills = {e: cost.bill(e.branch) for e in exits}
+    removed: list[Branch] = []
     while current > target:
-        best, best_price, best_saving = None, np.inf, 0
+        best: _Offer | _Exit | None = None
+        best_price, best_saving = np.inf, 0.0
+        for e in exits:
+            asked = min(bills[e](counts)[which], current - target)  # what is beyond the budget does not count
+            price = e.next_cost() / asked if asked > 0 else np.inf
+            if price < best_price:
+                best, best_price, best_saving = e, price, asked
         for offer in offers:
             count = offer.next_count
             saving = cost.saving(offer.ranking.group.factor, counts, count)[which] if count else 0
@@ -136,12 +181,32 @@ def select(rankings: Sequence[Ranking], cost: Cost, budget: Budget, limits: Limi
                 best, best_price, best_saving = offer, price, saving
         if best is None:
             break
+        if isinstance(best, _Exit):
+            removed = [b for b in removed if b.addition not in best.branch.ops] + [best.branch]
+            cost = cost.without(best.branch)
+            exits, offers = _left(best, exits, offers, cost)
+            bills = {e: cost.bill(e.branch) for e in exits}
+            current = float(cost.total(counts)[which])
+            continue
         count = best.next_count
         best.removed += count
         counts[best.ranking.group.factor] -= count
         current -= best_saving
     _restore(offers, cost, counts, which, target - current)
-    return {o.ranking.group.factor: o.removed for o in offers}
+    return {o.ranking.group.factor: o.removed for o in offers}, removed
+
+
+def _left(
+    gone: _Exit, exits: Sequence[_Exit], offers: Sequence[_Offer], cost: Cost
+) -> tuple[list[_Exit], list[_Offer]]:
+    """What still offers itself once a branch is gone: nothing inside it does, and a branch around it has paid for it."""
+    body = set(gone.branch.ops)
+    left = [e for e in exits if e is not gone and e.branch.addition not in body]
+    for e in left:
+        if gone.branch.addition in e.branch.ops:
+            e.spent += gone.price
+            e.inner = [offer for offer in e.inner if offer not in gone.inner]
+    return left, [offer for offer in offers if cost.uses(offer.ranking.group.factor)]
 
 
 def _restore(offers: Sequence[_Offer], cost: Cost, counts: dict[Layout, int], which: int, slack: float) -> None:
@@ -170,8 +235,13 @@ def _kept_fraction(offer: _Offer, fraction: float) -> int:
     return size - min(size, stays)
 
 
-def plan_of(rankings: Sequence[Ranking], removed: Mapping[Layout, int], settings: Mapping[str, object]) -> Plan:
-    """The plan that removes the first components of each ranking."""
+def plan_of(
+    rankings: Sequence[Ranking],
+    removed: Mapping[Layout, int],
+    settings: Mapping[str, object],
+    branches: Iterable[Branch] = (),
+) -> Plan:
+    """The plan that removes the first components of each ranking, and some branches."""
     entries = []
     for ranking in rankings:
         count = removed.get(ranking.group.factor, 0)
@@ -179,4 +249,4 @@ def plan_of(rankings: Sequence[Ranking], removed: Mapping[Layout, int], settings
             gone = set(ranking.order[:count])
             keep = tuple(i for i in range(ranking.group.size) if i not in gone)
             entries.append(GroupPlan(ranking.group.name, ranking.group.size, keep))
-    return Plan(tuple(entries), settings)
+    return Plan(tuple(entries), settings, tuple(branch.name for branch in branches))

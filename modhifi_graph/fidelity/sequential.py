@@ -9,12 +9,13 @@ that follows, only what passes it counts.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
+from modhifi_graph.axes.branches import Branch
 from modhifi_graph.axes.groups import Groups
 from modhifi_graph.dialects.program import Feeds, Mark, Program, Stepper
 from modhifi_graph.fidelity.chains import Chain, chains
@@ -54,7 +55,7 @@ def compensate(
     Time: two forward passes plus O(rows p (p + o)) a consumer. Memory: what both models still need, for all batches.
     """
     joint = method == "joint"
-    found = _downstream(list(sites(groups, slim.graph, plan.resolve(groups))), groups, joint)
+    found = _downstream(list(sites(groups, slim.graph, plan.resolve(groups))), groups, plan.removed(groups), joint)
     walk = _Walk(dense, slim, batches, found, chains(slim.graph, found) if joint else (), seed, threads)
     for number, site in enumerate(found):
         walk.refit(site)
@@ -158,11 +159,18 @@ def _every(chain: Chain, target: torch.Tensor, batches: int) -> int:
     return max(1, batches * rows // JOINT_ROWS, math.ceil(batches * HELD_BYTES * numbers / JOINT_BYTES))
 
 
-def _downstream(found: list[Site], groups: Groups, joint: bool) -> list[Site]:
-    """From the first consumer that lost inputs on (to be refitted with others: or outputs); what runs before it is right."""
+def _downstream(found: list[Site], groups: Groups, removed: Collection[Branch], joint: bool) -> list[Site]:
+    """From the first consumer on that lost inputs (to be refitted with others: or outputs) or comes after a removed branch.
+
+    What runs before it computes what it always did.
+    """
     dense = {op.outputs[0].name: op for op in groups.coupling.graph.ops if op.outputs}
+    place = {op: i for i, op in enumerate(groups.coupling.graph.ops)}
+    bypassed = min((place[branch.addition] for branch in removed), default=len(place))
 
     def lost(site: Site) -> bool:
+        if place[dense[site.consumer.y.name]] > bypassed:
+            return True
         before = dense[site.consumer.y.name].inputs[site.consumer.contraction.other]
         after = site.consumer.op.inputs[site.consumer.contraction.other]
         assert before is not None and before.shape is not None

@@ -109,6 +109,12 @@ def _bias(
     return None, y
 
 
+def takes_bias(consumer: Consumer, graph: Graph) -> bool:
+    """Whether a constant can be added to every channel of what a layer gives."""
+    found = _bias(consumer, readers_of(graph), graph.outputs)
+    return found is not None and found[0] is not None
+
+
 def _size(value: Value) -> int | None:
     """The number of elements, where every axis but the last has length one."""
     shape = value.shape or ()

@@ -34,4 +34,4 @@ class ModHiFi(PassBase):
         from modhifi_graph.optimization import optimize
 
         slim = optimize(graph_module, self._inputs, calib=self._calib, budget=self._budget, **self._options)
-        return PassResult(slim.model, modified=bool(slim.plan.groups))
+        return PassResult(slim.model, modified=bool(slim.plan))

@@ -1,4 +1,4 @@
-"""Remove the components that a plan drops from an exported module."""
+"""Remove what a plan drops from an exported module."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from torch.fx.passes.infra.pass_base import PassBase, PassResult
 from modhifi_graph.axes.coupling import couple
 from modhifi_graph.axes.groups import find_groups
 from modhifi_graph.axes.shrink import Shrink
-from modhifi_graph.dialects.aten import lift
-from modhifi_graph.dialects.aten_lowering import Lowering
+from modhifi_graph.dialects.aten import lift, tidy
+from modhifi_graph.dialects.aten_lowering import Lowering, bypass
 from modhifi_graph.plan import Plan
 
 
@@ -22,6 +22,11 @@ class Slim(PassBase):
     def call(self, graph_module: fx.GraphModule) -> PassResult:
         lifted = lift(graph_module)
         coupling = couple(lifted.graph)
-        keep = self.plan.resolve(find_groups(coupling))
+        groups = find_groups(coupling)
+        keep, removed = self.plan.resolve(groups), self.plan.removed(groups)
         Lowering(lifted, Shrink(coupling, keep)).run()
-        return PassResult(graph_module, modified=bool(keep))
+        for branch in removed:
+            bypass(lifted, branch)
+        if removed:
+            tidy(graph_module)
+        return PassResult(graph_module, modified=bool(keep or removed))

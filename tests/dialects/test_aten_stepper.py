@@ -98,6 +98,22 @@ class TestChanges:
             changed.run(*batches[0].values(), enable_io_processing=False)
         torch.testing.assert_close(found[0][outputs[0]], changed.seen[outputs[0]])
 
+    def test_a_value_can_be_replaced_by_a_constant(self) -> None:
+        lifted, batches = opened("residual")
+        (output,) = [value.name for value in lifted.graph.outputs]
+        name = consumer(lifted, "Conv", 2).outputs[0].name
+        stepper = lifted.stepper(batches)
+        stepper.advance(name)
+        instead = np.linspace(-1, 1, 16, dtype=np.float32).reshape(1, 16, 1, 1)
+        found = stepper.outcome([output], {}, {name: instead})
+        for batch, answer in zip(batches, found, strict=True):
+            shift = torch.from_numpy(instead) - whole(lifted, batch)[name]
+            changed = Shifted(lifted.module, name, shift)
+            with torch.no_grad():
+                changed.run(*batch.values(), enable_io_processing=False)
+            torch.testing.assert_close(answer[output], changed.seen[output], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(stepper.outcome([output], {})[0][output], whole(lifted, batches[0])[output])
+
     def test_a_weight_that_is_read_transposed(self) -> None:
         lifted, batches = opened("norms")
         op = consumer(lifted, "Gemm", 1)

@@ -288,3 +288,24 @@ class TestOutcome:
         shift = np.full((1, 5), 3, dtype=np.float32)
         found = stepper.outcome(["y"], {"y": (1, weight(model, "w2"), shift)})
         np.testing.assert_allclose(found[1]["y"], whole(model, batches[1], ["y"])["y"] + 3, rtol=1e-5, atol=1e-5)
+
+    def test_a_value_can_be_replaced_by_a_constant(self) -> None:
+        """All of it, whatever its op has computed; of several outputs of an op only that one."""
+        model, batches = opened("conv_chain")
+        stepper = Stepper(model, batches, ["y"], threads=1)
+        stepper.advance("c1")
+        constant = np.linspace(-1, 1, 6, dtype=np.float32).reshape(1, 6, 1, 1)
+        found = stepper.outcome(["y"], {}, {"c1": constant})
+        trial = {"c1": (1, 0 * weight(model, "w1"), constant - weight(model, "b1").reshape(1, 6, 1, 1))}
+        for one, other in zip(found, stepper.outcome(["y"], trial), strict=True):
+            np.testing.assert_allclose(one["y"], other["y"], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(
+            stepper.outcome(["y"], {})[0]["y"], whole(model, batches[0], ["y"])["y"], rtol=1e-5, atol=1e-6
+        )
+        model, batches = opened("c2f_split")
+        stepper = Stepper(model, batches, ["y"], threads=1)
+        for one, batch in zip(stepper.outcome(["y"], {}, {"b": np.zeros((), np.float32)}), batches, strict=True):
+            last = weight(model, "w3").copy()
+            last[:, 4:] = 0  # all that comes from b
+            expected = whole(changed(model, "w3", last), batch, ["y"])["y"]
+            np.testing.assert_allclose(one["y"], expected, rtol=1e-5, atol=1e-5)

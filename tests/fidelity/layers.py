@@ -97,12 +97,15 @@ class Net:
     def all_moments(self) -> dict[Consumer, Moments]:
         return {consumer: self.moments(consumer) for consumer in self.layers}
 
-    def plan(self, keep: Mapping[str, Sequence[int]]) -> Plan:
-        return Plan(tuple(GroupPlan(name, self.group(name).size, tuple(kept)) for name, kept in keep.items()))
+    def plan(self, keep: Mapping[str, Sequence[int]], branches: Sequence[str] = ()) -> Plan:
+        entries = [GroupPlan(name, self.group(name).size, tuple(kept)) for name, kept in keep.items()]
+        return Plan(tuple(entries), branches=tuple(branches))
 
-    def compensated(self, keep: Mapping[str, Sequence[int]], method: str, **settings: Any) -> ir.Model:
-        """The model slimmed to ``keep`` and repaired."""
-        plan = self.plan(keep)
+    def compensated(
+        self, keep: Mapping[str, Sequence[int]], method: str, branches: Sequence[str] = (), **settings: Any
+    ) -> ir.Model:
+        """The model slimmed to ``keep`` without ``branches`` and repaired."""
+        plan = self.plan(keep, branches)
         slim = self.model.clone()
         Slim(plan)(slim)
         settings = {"batches": self.batches, "moments": self.all_moments(), "threads": 1, **settings}

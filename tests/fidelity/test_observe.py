@@ -89,6 +89,15 @@ def test_running_variance(axis: int, shape: tuple[int, ...]) -> None:
         running.add(torch.from_numpy(array))
     flat = np.concatenate([np.moveaxis(a, axis, -1).reshape(-1, shape[axis]) for a in arrays]).astype(np.float64)
     np.testing.assert_allclose(running.total, flat.var(0).sum(), rtol=1e-5)
+    np.testing.assert_allclose(running.mean, flat.mean(0), atol=1e-6)
+
+
+def test_what_has_no_channels_counts_as_one() -> None:
+    array = np.random.default_rng(0).standard_normal((4, 3, 5)).astype(np.float32)
+    running = RunningVariance(None)
+    running.add(torch.from_numpy(array))
+    assert running.mean.shape == (1,)
+    np.testing.assert_allclose([float(running.mean), running.total], [array.mean(), array.var()], rtol=1e-5)
 
 
 def test_progress() -> None:

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from modhifi_graph.accounting import Cost
+from modhifi_graph.axes.branches import Branch, find_branches
 from modhifi_graph.axes.groups import Group
 from modhifi_graph.axes.layout import Layout
 from modhifi_graph.fidelity.scores import Ranking
-from modhifi_graph.fidelity.selection import Budget, Limits, plan_of, select
+from modhifi_graph.fidelity.selection import Budget, Keep, Limits, _Exit, _Offer, plan_of, select, select_all
 from modhifi_graph.passes.slim import Slim
 
 from .layers import Net
@@ -209,3 +210,148 @@ def test_the_plan_removes_the_first_of_each_order() -> None:
     assert (entry.name, entry.size) == (chosen[0].group.name, 8)
     assert set(range(8)) - set(entry.keep) == set(chosen[0].order[:3])
     assert plan.settings == {"criterion": "obs"}
+
+
+BLOCKS = """
+    g (float[N,6] x) => (float[N,5] y)
+    <float[6,6] w0, float[6,10] u1, float[10,6] d1, float[6,10] u2, float[10,6] d2, float[6,5] w3> {
+      s = MatMul(x, w0)
+      p1 = MatMul(s, u1)
+      r1 = Relu(p1)
+      f1 = MatMul(r1, d1)
+      t1 = Add(s, f1)
+      p2 = MatMul(t1, u2)
+      r2 = Relu(p2)
+      f2 = MatMul(r2, d2)
+      t2 = Add(t1, f2)
+      y = MatMul(t2, w3)
+    }"""
+
+NESTED = """
+    g (float[N,6] x) => (float[N,5] y)
+    <float[6,6] w0, float[6,6] a, float[6,10] u, float[10,6] d, float[6,6] b, float[6,5] w3> {
+      s = MatMul(x, w0)
+      i = MatMul(s, a)
+      p = MatMul(i, u)
+      r = Relu(p)
+      f = MatMul(r, d)
+      j = Add(i, f)
+      g = MatMul(j, b)
+      t = Add(s, g)
+      y = MatMul(t, w3)
+    }"""
+
+
+class TestBranches:
+    """MACs: 36 in w0, 60 in each of u and d, 30 in w3; a block of BLOCKS is 120 of 306."""
+
+    @staticmethod
+    def blocks(text: str = BLOCKS) -> tuple[Net, Cost, dict[str, Branch], dict[str, Ranking]]:
+        model = Net.of(text, samples=4)
+        ranks = {g.name: Ranking(g, tuple(range(g.size - 1)), np.full(g.size - 1, 0.1)) for g in model.groups.groups}
+        return model, Cost(model.groups), find_branches(model.groups).by_name(), ranks
+
+    def chosen(
+        self,
+        fraction: float,
+        prices: dict[str, float],
+        limits: Limits | None = None,
+        text: str = BLOCKS,
+        **costs: float,
+    ) -> tuple[dict[str, int], list[str]]:
+        _, cost, branches, ranks = self.blocks(text)
+        ranked = [Ranking(r.group, r.order, r.costs * costs.get(name, 1.0)) for name, r in ranks.items()]
+        removed, gone = select_all(
+            ranked, {branches[name]: price for name, price in prices.items()}, cost, Budget("macs", fraction), limits
+        )
+        names = {r.group.factor: r.group.name for r in ranked}
+        return {names[factor]: n for factor, n in removed.items()}, [branch.name for branch in gone]
+
+    def test_a_worthless_branch_goes_first(self) -> None:
+        """36 + 120 + 30 of 306 stay: nothing else has to go."""
+        for name, other in (("d1", "u2"), ("d2", "u1")):
+            removed, gone = self.chosen(0.61, {"d1": 1.0, "d2": 1.0, name: 1e-9})
+            assert gone == [name]
+            assert removed == {"w0": 0, other: 0}
+
+    def test_a_dear_branch_stays(self) -> None:
+        assert self.chosen(0.5, {"d1": 100.0, "d2": 100.0}) == (self.chosen(0.5, {})[0], [])
+
+    def test_a_branch_that_costs_what_its_parts_do_gives_way_where_it_saves_less(self) -> None:
+        """Ten components of u1 save 12 each for 0.1: the branch is worth taking below 1.0 only."""
+        assert self.chosen(0.61, {"d1": 0.99}, u2=50.0, w0=50.0)[1] == ["d1"]
+        removed, gone = self.chosen(0.97, {"d1": 1.01}, u2=50.0, w0=50.0)
+        assert (removed["u1"], gone) == (1, [])
+
+    def test_what_was_paid_inside_is_no_longer_owed(self) -> None:
+        """u1 gets dearer: at first narrowing costs less, then the branch goes for what is left of its price."""
+        _, cost, branches, ranks = self.blocks()
+        rising = Ranking(ranks["u1"].group, ranks["u1"].order, np.linspace(0.01, 0.9, 9))
+        others = [Ranking(r.group, r.order, r.costs * 1000) for n, r in ranks.items() if n != "u1"]
+
+        offers = [_Offer(r, 1, 1, r.costs) for r in (rising, *others)]
+        owed = _Exit(branches["d1"], 2.5, offers)
+        assert [offer.ranking.group.name for offer in owed.inner] == ["u1"]
+        assert owed.next_cost() == 2.5
+        offers[0].removed = 3
+        assert owed.next_cost() == pytest.approx(2.5 - (0.01 + 0.12125 + 0.2325))
+        offers[0].removed = 9
+        assert owed.next_cost() == 0
+        # At twelve for each component and 120 for the branch, narrowing costs less until the third is gone.
+        removed, gone = select_all([rising, *others], {branches["d1"]: 2.5}, cost, Budget("macs", 1 - 36 / 306))
+        assert (removed[rising.group.factor], gone) == (3, [])
+        removed, gone = select_all([rising, *others], {branches["d1"]: 2.5}, cost, Budget("macs", 1 - 120 / 306))
+        assert gone == [branches["d1"]]
+
+    def test_the_slim_model_costs_what_was_promised(self) -> None:
+        for fraction in (0.7, 0.5, 0.3):
+            model, cost, branches, ranks = self.blocks()
+            ranks["w0"] = Ranking(ranks["w0"].group, ranks["w0"].order, ranks["w0"].costs * 10)
+            removed, gone = select_all(
+                list(ranks.values()), {branches["d1"]: 0.5, branches["d2"]: 0.9}, cost, Budget("macs", fraction)
+            )
+            plan = plan_of(list(ranks.values()), removed, {}, gone)
+            assert plan.branches
+            counts = {factor: len(stays) for factor, stays in plan.resolve(model.groups).items()}
+            slim = model.model.clone()
+            Slim(plan)(slim)
+            after = Cost(Net(slim, {}).groups)
+            assert after.total() == Cost(model.groups, gone).total(counts)
+            assert after.macs() <= fraction * cost.macs()
+
+    def test_what_a_branch_saves_beyond_the_budget_does_not_count(self) -> None:
+        """60 are wanted of the 120 that it saves: at 0.3 for 12 elsewhere it may cost 1.5, not 3."""
+        removed, gone = self.chosen(1 - 60 / 306, {"d1": 1.6}, u1=100.0, w0=100.0, u2=3.0)
+        assert (removed["u2"], gone) == (5, [])
+        removed, gone = self.chosen(1 - 60 / 306, {"d1": 1.4}, u1=100.0, w0=100.0, u2=3.0)
+        assert (removed["u2"], gone) == (0, ["d1"])
+
+    def test_a_branch_takes_those_inside_it_along(self) -> None:
+        removed, gone = self.chosen(0.4, {"d": 1e-9, "b": 1e-6}, text=NESTED)
+        assert gone == ["b"]
+        assert set(removed) == {"w0"}
+
+    def test_what_an_inner_branch_cost_is_no_longer_owed_by_the_outer(self) -> None:
+        """Without d 102 + 36 are left of 258; a and b save 72 more for what is left of the price."""
+        big = {"w0": 1e6, "a": 1e6, "u": 1e6}
+        assert self.chosen(0.4, {"d": 0.5, "b": 5.0}, text=NESTED, **big) == ({"w0": 0}, ["b"])
+        assert self.chosen(0.54, {"d": 0.5, "b": 5.0}, text=NESTED, **big)[1] == ["d"]
+
+    @pytest.mark.parametrize(
+        ("limits", "may"),
+        [
+            (Limits(), {"d1", "d2"}),
+            (Limits(only=("d1",)), {"d1"}),
+            (Limits(only=("u*",)), set()),
+            (Limits(skip=("d1",)), {"d2"}),
+            (Limits(skip=("u2",)), {"d1"}),  # its parameter would go with the branch
+        ],
+    )
+    def test_only_and_skip(self, limits: Limits, may: set[str]) -> None:
+        branches = self.blocks()[2]
+        assert {name for name, branch in branches.items() if limits.allows_branch(branch)} == may
+        assert set(self.chosen(0.01, dict.fromkeys(branches, 0.0), limits)[1]) == may
+
+    def test_a_fraction_of_every_group_leaves_branches_alone(self) -> None:
+        _, cost, branches, ranks = self.blocks()
+        assert select_all(list(ranks.values()), dict.fromkeys(branches.values(), 0.0), cost, Keep(0.5))[1] == []

@@ -7,8 +7,10 @@ import onnx_ir as ir
 import pytest
 import torch
 
+from modhifi_graph.axes.branches import find_branches
+from modhifi_graph.fidelity.analysis import analyse
 from modhifi_graph.fidelity.scores import Ranking, rank
-from modhifi_graph.fidelity.sensitivity import calibrated, measure, relative_error
+from modhifi_graph.fidelity.sensitivity import REPAIRED, calibrated, measure, measure_branches, relative_error
 
 from .layers import Net, run
 
@@ -74,6 +76,65 @@ def _write(model: ir.Model, consumer: object, weight: torch.Tensor, mean: torch.
     add.replace_input_with(0, output)
     output.name, add.outputs[0].name = f"{name}_before", name
     model.graph.insert_after(node, add)
+
+
+@pytest.mark.parametrize(
+    ("name", "axes"),
+    [("residual_projection", {"w2": 1, "w5": 1}), ("embedding", {"w1": -1}), ("shortcut_strided_slice", {"w2": 1})],
+)
+def test_the_price_of_a_branch_is_the_error_without_it_but_for_its_mean(name: str, axes: dict[str, int]) -> None:
+    """Against the model without the branch, in which the mean of every channel is added to the stream."""
+    net = Net.named(name, samples=32)
+    branches = find_branches(net.groups).by_name()
+    assert set(branches) == set(axes)
+    analysis = analyse(net.program, net.groups, net.batches, branches=list(branches.values()), threads=1)
+    assert {branch.name for branch in analysis.branches} == set(axes)
+    for branch, price in analysis.branches.items():
+        value, total = net.values[branch.value.name], net.values[branch.sum.name]
+        channel = axes[branch.name] % value.ndim
+        mean = value.mean(tuple(i for i in range(value.ndim) if i != channel), keepdims=True)
+        assert np.abs(mean).max() > 0.1
+        biased = (
+            name != "embedding"
+        )  # a product without a bias: zeros take the place of the branch, and nothing is taken off
+        without = _with_value(net, branch.sum.name, total - value + (mean if biased else 0))
+        np.testing.assert_allclose(
+            price, (REPAIRED if biased else 1.0) * relative_error([net.outputs], [without]), rtol=1e-3
+        )
+    assert measure_branches(net.program, {}, net.batches, threads=1) == {}
+
+
+def test_a_branch_whose_channels_lie_along_no_axis_is_replaced_by_one_number() -> None:
+    net = Net.of("""
+        g (float[N,4,6] x) => (float[N,4,5] y)
+        <float[6,6] a, float[6,6] b, float[6,5] w, int64[2] flat = {-1,24}, int64[3] whole = {-1,4,6}, float[24] order,
+         float[6] bias> {
+          s = MatMul(x, a)
+          m = MatMul(s, b)
+          p = Add(m, bias)
+          q = Reshape(p, flat)
+          o = Mul(q, order)
+          f = Reshape(o, whole)
+          t = Add(s, f)
+          y = MatMul(t, w)
+        }""")
+    (branch,) = find_branches(net.groups).found
+    (price,) = analyse(net.program, net.groups, net.batches, branches=[branch], threads=1).branches.values()
+    total, value = net.values["t"], net.values["f"]
+    candidates = [value.mean(), value.mean((0, 1), keepdims=True)]
+    prices = [relative_error([net.outputs], [_with_value(net, "t", total - value + mean)]) for mean in candidates]
+    assert min(abs(price / (REPAIRED * other) - 1) for other in prices) < 1e-3
+
+
+def _with_value(net: Net, name: str, array: np.ndarray) -> dict[str, np.ndarray]:
+    """The outputs where a value is replaced by what is given."""
+    model = net.model.clone()
+    node = next(n for n in model.graph if n.outputs[0].name == name)
+    constant = ir.Value(name="given", const_value=ir.tensor(array.astype(np.float32), name="given"))
+    constant.shape, constant.type = ir.Shape(array.shape), ir.TensorType(ir.DataType.FLOAT)
+    model.graph.initializers["given"] = constant
+    ir.convenience.replace_all_uses_with(node.outputs[0], constant)
+    return run(model, net.feeds)
 
 
 class TestCalibrated:

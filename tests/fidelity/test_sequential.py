@@ -303,6 +303,58 @@ def test_what_runs_before_the_first_loss_is_left_alone(method: str, expected: in
     assert not np.allclose(parameter(slim, "Gemm", 3, 1), parameter(model.model, "Gemm", 3, 1), atol=1e-4)
 
 
+class TestBranches:
+    """What reads the stream after a branch that has gone is refitted, though it lost no inputs."""
+
+    @pytest.mark.usefixtures("unclipped")
+    def test_the_layers_after_it_make_up_for_it(self) -> None:
+        model = net("transformer")
+        slim = model.compensated({}, "sequential", branches=("w1",))
+        assert [node.op_type for node in slim.graph] == ["MatMul", "Add", "Relu", "MatMul", "Add", "Add", "MatMul"]
+        dense, seen = model.values, run(slim, model.feeds, ["r2", "s2"])
+        old = parameter(model.model, "MatMul", 2, 1).astype(np.float64)
+        first, bias = regression(model.feeds["x"], dense["a2"], old)
+        close(parameter(slim, "MatMul", 0, 1), first)
+        close(parameter(slim, "Add", 0, 1), bias)
+        old = parameter(model.model, "MatMul", 3, 1).astype(np.float64)
+        weight, bias = regression(seen["r2"], dense["s2"] - model.feeds["x"], old)
+        close(parameter(slim, "MatMul", 1, 1), weight)
+        close(parameter(slim, "Add", 1, 1), bias)
+
+    @pytest.mark.parametrize("branches", [("w1",), ("w3",), ("w1", "w3")])
+    def test_it_helps(self, branches: tuple[str, ...]) -> None:
+        model = net("transformer")
+        none, repaired = (model.error(model.compensated({}, m, branches)) for m in ("none", "sequential"))
+        assert repaired < 0.8 * none
+
+    def test_a_branch_that_is_linear_in_the_stream_is_made_up_for_exactly(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("modhifi_graph.fidelity.regression.Regression.ridge", lambda self, least: 0.0)
+        model = Net.of(
+            """
+            g (float[N,4,6] x) => (float[N,4,5] y) <float[6,9] w0, float[9,6] w1, float[6] b1, float[6,5] w2, float[5] b2> {
+              m = MatMul(x, w0)
+              f = MatMul(m, w1)
+              a = Add(f, b1)
+              s = Add(x, a)
+              h = MatMul(s, w2)
+              y = Add(h, b2)
+            }""",
+            samples=400,
+        )
+        assert model.error(model.compensated({}, "none", ("w1",))) > 0.1
+        assert model.error(model.compensated({}, "sequential", ("w1",))) < 1e-9
+
+    def test_what_runs_before_it_is_left_alone(self) -> None:
+        model = net("transformer")
+        slim = model.compensated({}, "sequential", branches=("w3",))
+        for number in (0, 1):
+            before, after = (parameter(m, "MatMul", number, 1) for m in (model.model, slim))
+            np.testing.assert_array_equal(before, after)
+        assert not np.allclose(parameter(slim, "MatMul", 2, 1), parameter(model.model, "MatMul", 4, 1), atol=1e-4)
+
+
 def test_an_empty_plan_changes_nothing() -> None:
     model = net("mlp")
     slim = model.compensated({}, "sequential")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
+import json
 import os
 from pathlib import Path
 
@@ -15,6 +16,7 @@ torch = pytest.importorskip("torch")
 
 import modhifi_graph  # noqa: E402
 from modhifi_graph import InputError, Keep, Macs, Params  # noqa: E402
+from modhifi_graph.plan import Plan  # noqa: E402
 
 from ..oracles import modules  # noqa: E402
 
@@ -167,6 +169,30 @@ def onnx_path(residual, tmp_path_factory) -> Path:
 
 class TestTheSameAsOnnx:
     """The ONNX file of the same module: the same groups, plan and outputs."""
+
+    def test_a_plan_without_a_branch_goes_both_ways(self, residual, onnx_path: Path) -> None:
+        """Also as JSON; what both dialects leave of the graph computes the same before and after the repair."""
+        onnxruntime = pytest.importorskip("onnxruntime")
+        plan = Plan.from_json(json.loads(json.dumps(Plan(branches=("conv2.weight",)).to_json())))
+        for compensation in ("none", "sequential"):
+            options = {"plan": plan, "compensation": compensation, "bench_seconds": 0}
+            mine = modhifi_graph.optimize(residual, images(4), calib=images(), **options)
+            other = modhifi_graph.optimize(str(onnx_path), {"x": images().numpy()}, **options)
+            assert mine.report["branches"] == other.report["branches"] == ["conv2.weight"]
+            assert mine.report["macs"] == other.report["macs"]
+            assert not [name for name, _ in mine.module.named_parameters() if name.startswith(("conv1", "conv2"))]
+            session = onnxruntime.InferenceSession(other.model.SerializeToString(), providers=["CPUExecutionProvider"])
+            x = images(16, seed=3)
+            (found,) = session.run(None, {"x": x.numpy()})
+            with torch.no_grad():
+                expected = mine.module(x).numpy()
+            np.testing.assert_allclose(found, expected, atol=1e-3 * np.abs(expected).max())
+
+    def test_depth_competes_in_modules_too(self, residual, onnx_path: Path) -> None:
+        one = modhifi_graph.optimize(residual, images(4), calib=images(), macs=0.3, depth=True, bench_seconds=0)
+        other = modhifi_graph.optimize(str(onnx_path), {"x": images().numpy()}, macs=0.3, depth=True, bench_seconds=0)
+        assert one.plan == other.plan
+        assert one.report["macs"]["after"] <= 0.3 * one.report["macs"]["before"]
 
     def test_the_same_plan_and_nearly_the_same_weights(self, slim, onnx_path: Path) -> None:
         onnxruntime = pytest.importorskip("onnxruntime")

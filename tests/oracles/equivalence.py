@@ -17,6 +17,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
+from modhifi_graph.axes.branches import Branch, find_branches
 from modhifi_graph.axes.coupling import couple
 from modhifi_graph.axes.groups import Groups, find_groups
 from modhifi_graph.axes.shrink import Shrink
@@ -93,13 +94,17 @@ class Case:
     def answers(self) -> Outputs:
         return run(self.model, self.feeds)
 
-    def slim_against_mask(self, seed: int, fraction: float, must_matter: bool = True) -> float:
+    @cached_property
+    def branches(self) -> dict[str, Branch]:
+        return find_branches(self.groups).by_name()
+
+    def slim_against_mask(self, seed: int, fraction: float, must_matter: bool = True, depth: float = 0.0) -> float:
         """How far a slim model is from the model in which the same components are zeroed.
 
         A plan that zeroes what does not matter would prove nothing, so the masked model must differ from the dense one
         (unless ``must_matter`` is false, for models that may be dead by chance).
         """
-        plan = random_plan(self.groups, seed, fraction)
+        plan = random_plan(self.groups, seed, fraction, depth)
         slim, mask = (run(apply(self.model, change(plan)), self.feeds) for change in (Slim, Mask))
         if must_matter and removes(plan):
             assert distance(mask, self.answers, self.answers) > 1e-3, "the plan removes nothing that matters"
@@ -110,4 +115,4 @@ class Case:
 
 
 def removes(plan: Plan) -> bool:
-    return any(len(group.keep) < group.size for group in plan.groups)
+    return bool(plan.branches) or any(len(group.keep) < group.size for group in plan.groups)

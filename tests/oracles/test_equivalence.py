@@ -34,6 +34,27 @@ NO_GROUPS = {
     "gru": "the state of a recurrence stays whole",
 }
 
+DEPTHS = ((0, 0.5, 1.0), (1, 0.75, 0.5), (2, 1.0, 0.5))
+"""Seed, fraction kept, and the probability with which every branch goes."""
+
+BRANCHES = {
+    "resnet18": 8, "resnet50": 16, "densenet121": 0, "densenet201": 0, "googlenet": 0, "inception_v3": 0,
+    "convnext_tiny": 18, "vit_b_16": 24, "swin_t": 24, "swin_t_padded": 24, "shufflenet_v2_x1_0": 0, "llama": 4,
+    "mixtral": 4, "bert": 4, "gpt2": 4, "mobilenet_v3_large": 10,
+}  # fmt: skip
+"""How many residual branches may go."""
+
+LAST_BRANCH = {
+    "resnet18": "layer4.1.conv2.weight",
+    "llama": "model.model.layers.1.mlp.down_proj.weight",
+    "bert": "model.encoder.layer.1.output.dense.weight",
+    "vit_b_16": "encoder.layers.encoder_layer_11.mlp.3.weight",
+}
+"""What the last of them is called, by both dialects."""
+
+UNKNOWN_LENGTHS = {("vit_b_16", "torchscript", True): 12}
+"""Fewer where the exporter leaves a length of the sum open: attention gives it a symbol of its own."""
+
 QUICK = {
     ("resnet18", "dynamo", True),
     ("densenet121", "torchscript", False),
@@ -81,6 +102,20 @@ def test_slim_equals_mask_on_small_models(name):
         assert case.slim_against_mask(seed, fraction) < TOLERANCE
 
 
+WITH_BRANCHES = (
+    "residual_projection", "shortcut_pad", "shortcut_strided_slice", "shortcut_concat_zeros",
+    "shortcut_concat_constant_of_shape", "c2f_split", "embedding", "constant_nodes",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RUNNABLE)
+def test_slim_equals_mask_without_the_branches_of_small_models(name):
+    case = small_case(name)
+    assert bool(case.branches) == (name in WITH_BRANCHES)
+    for seed, fraction, depth in DEPTHS if case.branches else ():
+        assert case.slim_against_mask(seed, fraction, depth=depth) < TOLERANCE
+
+
 @pytest.mark.parametrize("name", RUNNABLE)
 def test_permuting_components_of_small_models_changes_nothing(name):
     for seed in range(3):
@@ -121,6 +156,14 @@ def test_an_export_of_the_zoo(torch, name, exporter, dynamic):
     for seed, fraction in PLANS:
         assert case.slim_against_mask(seed, fraction) < TOLERANCE, "slim differs from mask"
     assert case.permuted_against_original(seed=0) < TOLERANCE, "permuted differs from original"
+    if name in BRANCHES:
+        assert len(case.branches) == UNKNOWN_LENGTHS.get((name, exporter, dynamic), BRANCHES[name])
+    if name in LAST_BRANCH:
+        assert list(case.branches)[-1] == LAST_BRANCH[name]
+    for seed, fraction, depth in DEPTHS if case.branches else ():
+        assert case.slim_against_mask(seed, fraction, depth=depth) < TOLERANCE, (
+            "slim differs from mask without branches"
+        )
 
 
 def attention_model(opset: int) -> onnx.ModelProto:

@@ -9,6 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from modhifi_graph.axes.branches import find_branches  # noqa: E402
 from modhifi_graph.axes.coupling import couple  # noqa: E402
 from modhifi_graph.axes.groups import find_groups  # noqa: E402
 from modhifi_graph.axes.shrink import Shrink  # noqa: E402
@@ -20,9 +21,11 @@ from modhifi_graph.passes.fx.slim import Slim  # noqa: E402
 from modhifi_graph.plan import Plan, random_plan  # noqa: E402
 
 from ...oracles import modules, params, zoo  # noqa: E402
+from ...oracles.test_equivalence import BRANCHES, LAST_BRANCH  # noqa: E402
 
 TOLERANCE = 2e-6
 PLANS = ((0, 0.5), (1, 0.25), (2, 0.8))
+DEPTHS = ((0, 0.5, 1.0), (1, 0.75, 0.5), (2, 1.0, 0.5))
 
 
 class Case:
@@ -35,6 +38,7 @@ class Case:
         exported = torch.export.export(module, args, self.kwargs, dynamic_shapes=given if dynamic else None)
         self.module = functional(exported)
         self.groups = find_groups(couple(lift(self.module).graph))
+        self.branches = find_branches(self.groups).by_name()
         self.answers = self.run(module)
 
     def run(self, module) -> list:
@@ -50,8 +54,8 @@ class Case:
         pairs = zip(one, other, self.answers, strict=True)
         return max(float((a - b).abs().max() / reference.abs().max()) for a, b, reference in pairs)
 
-    def slim_against_mask(self, seed: int, fraction: float) -> float:
-        plan = random_plan(self.groups, seed, fraction)
+    def slim_against_mask(self, seed: int, fraction: float, depth: float = 0.0) -> float:
+        plan = random_plan(self.groups, seed, fraction, depth)
         return self.distance(self.after(Slim(plan)), self.after(Mask(plan)))
 
     def permuted_against_original(self, seed: int) -> float:
@@ -76,6 +80,36 @@ def test_the_functional_module_computes_the_same(case) -> None:
 def test_slim_equals_mask(case) -> None:
     for seed, fraction in PLANS:
         assert case.slim_against_mask(seed, fraction) < TOLERANCE
+
+
+def test_slim_equals_mask_without_branches(case) -> None:
+    for seed, fraction, depth in DEPTHS if case.branches else ():
+        assert case.slim_against_mask(seed, fraction, depth) < TOLERANCE
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("residual", {"conv2.weight": ["conv1.weight", "conv2.weight"]}),
+        ("attention", {"out.weight": ["qkv.weight", "out.weight"]}),
+        ("grouped", {"out.weight": ["q.weight", "kv.weight", "out.weight"]}),
+        ("norms", {}),
+    ],
+)
+def test_a_branch_goes_with_its_parameters(name: str, expected: dict[str, list[str]]) -> None:
+    """The second sum of the transformers is an output of theirs."""
+    case = Case(*modules.build(name))
+    assert list(case.branches) == list(expected)
+    for branch, weights in expected.items():
+        slim = copy.deepcopy(case.module)
+        assert Slim(Plan(branches=(branch,)))(slim).modified
+        left = dict(slim.named_parameters())
+        assert not set(weights) & set(left)
+        whole = dict(case.module.named_parameters())
+        assert all(torch.equal(parameter, whole[key]) for key, parameter in left.items())
+        assert case.distance(case.run(slim), case.answers) > 1e-3
+        assert case.distance(case.run(slim), case.after(Mask(Plan(branches=(branch,))))) < TOLERANCE
+        slim(*case.args, **case.kwargs)
 
 
 def test_removing_something_changes_the_outputs(case) -> None:
@@ -176,3 +210,8 @@ def test_the_zoo(name: str) -> None:
     for seed, fraction in PLANS[:2]:
         assert case.slim_against_mask(seed, fraction) < TOLERANCE
     assert case.permuted_against_original(0) < TOLERANCE
+    assert len(case.branches) == BRANCHES.get(name, len(case.branches))
+    if name in LAST_BRANCH:
+        assert list(case.branches)[-1] == LAST_BRANCH[name]
+    for seed, fraction, depth in DEPTHS[1:] if case.branches else ():
+        assert case.slim_against_mask(seed, fraction, depth) < TOLERANCE
