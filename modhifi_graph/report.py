@@ -13,8 +13,8 @@ from modhifi_graph.axes.layout import Layout
 from modhifi_graph.dialects.program import Feeds
 from modhifi_graph.errors import InputError
 from modhifi_graph.fidelity.analysis import Analysis
+from modhifi_graph.fidelity.output_error import relative_error
 from modhifi_graph.fidelity.selection import Budget
-from modhifi_graph.fidelity.sensitivity import relative_error
 from modhifi_graph.frontends.frontend import Finished
 from modhifi_graph.plan import Plan
 

@@ -20,8 +20,9 @@ from modhifi_graph.dialects.program import Feeds, Program
 from modhifi_graph.fidelity.consumers import Consumer, weight_of
 from modhifi_graph.fidelity.moments import Moments
 from modhifi_graph.fidelity.normalisations import NormInput, norm_inputs
+from modhifi_graph.fidelity.output_error import relative_error
 from modhifi_graph.fidelity.scores import output_energy
-from modhifi_graph.fidelity.sensitivity import changed_weights, first_samples, relative_error
+from modhifi_graph.fidelity.sensitivity import changed_weights, first_samples
 
 ERRORS = (0.01, 0.1, 0.3)
 """Local errors that gains are measured at: the root of squared error over variance."""

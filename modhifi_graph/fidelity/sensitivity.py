@@ -9,15 +9,15 @@ widths the price follows the local cost.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
 
 from modhifi_graph.axes.branches import Branch
-from modhifi_graph.dialects.program import Feeds, Program, Weights, tensor
+from modhifi_graph.dialects.program import Feeds, Program, Weights
 from modhifi_graph.fidelity.consumers import Consumer, weight_of
 from modhifi_graph.fidelity.moments import Moments
+from modhifi_graph.fidelity.output_error import output_error
 from modhifi_graph.fidelity.scores import Ranking
 from modhifi_graph.fidelity.sites import channel_axis
 
@@ -42,9 +42,9 @@ def measure(
     threads: int = 0,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[Ranking, dict[int, float]]:
-    """For each ranking and each of its snapshots, the relative squared error of the outputs on ``batches``."""
+    """For each ranking and each of its snapshots, the error of the outputs on ``batches``."""
     order = {op: i for i, op in enumerate(program.graph.ops)}
-    outputs = _outputs(program)
+    outputs, error = _outputs(program), output_error(program.graph)
     if not outputs:
         return {ranking: {} for ranking in rankings}  # the local cost stands
     stepper = program.stepper(batches, threads=threads)
@@ -58,7 +58,7 @@ def measure(
             changed = {
                 c.y.name: changed_weights(c, w, moments[c]) for c, w in zip(consumers[ranking], weights, strict=True)
             }
-            found[ranking][count] = relative_error(reference, stepper.outcome(outputs, changed))
+            found[ranking][count] = error(reference, stepper.outcome(outputs, changed))
         progress(number + 1, len(rankings))
     return found
 
@@ -71,11 +71,11 @@ def measure_branches(
     threads: int = 0,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[Branch, float]:
-    """For each branch the relative squared error of the outputs on ``batches`` with a constant in its place.
+    """For each branch the error of the outputs on ``batches`` with a constant in its place.
 
     ``means`` are arrays that broadcast to the value of their branch.
     """
-    outputs = _outputs(program)
+    outputs, error = _outputs(program), output_error(program.graph)
     if not outputs or not means:
         return {}
     order = {value: i for i, op in enumerate(program.graph.ops) for value in op.outputs}
@@ -85,7 +85,7 @@ def measure_branches(
     for number, branch in enumerate(sorted(means, key=lambda b: order[b.value])):
         stepper.advance(branch.value.name)
         without = stepper.outcome(outputs, {}, {branch.value.name: means[branch]})
-        found[branch] = relative_error(reference, without)
+        found[branch] = error(reference, without)
         progress(number + 1, len(means))
     return found
 
@@ -126,16 +126,6 @@ def changed_weights(consumer: Consumer, weight: torch.Tensor, moments: Moments) 
         consumer.parameter(weight.cpu().numpy(), like),
         shift.reshape(shape).astype(like.dtype),
     )
-
-
-def relative_error(reference: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, Any]]) -> float:
-    """Squared error over the variance of the reference, averaged over outputs; 0 where they are equal."""
-    errors = []
-    for name in reference[0]:
-        a = torch.cat([tensor(batch[name]).reshape(-1) for batch in reference]).double()
-        b = torch.cat([tensor(batch[name]).reshape(-1) for batch in other]).double()
-        errors.append(float((a - b).square().mean() / a.var(correction=0).clamp_min(1e-30)))
-    return float(np.mean(errors))
 
 
 def calibrated(ranking: Ranking, measured: Mapping[int, float]) -> Ranking:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from modhifi_graph.calibration import Calibration, load
 from modhifi_graph.errors import InputError
 from modhifi_graph.interface import batch_symbols, is_float, shape_of
-from modhifi_graph.synthesis.readings import Reading
+from modhifi_graph.readings import Reading
 from modhifi_graph.synthesis.signals import sounds
 from modhifi_graph.synthesis.subject import Subject
 

@@ -17,8 +17,8 @@ from modhifi_graph.axes.groups import find_groups
 from modhifi_graph.calibration import Calibration, batch_size
 from modhifi_graph.dialects.program import Program
 from modhifi_graph.errors import InputError
+from modhifi_graph.readings import Reading, read
 from modhifi_graph.synthesis import matching
-from modhifi_graph.synthesis.readings import Reading, read
 
 Arrays = Mapping[str, NDArray[Any]]
 Progress = Callable[[str, int, int], None]

@@ -9,8 +9,9 @@ import torch
 
 from modhifi_graph.axes.branches import find_branches
 from modhifi_graph.fidelity.analysis import analyse
+from modhifi_graph.fidelity.output_error import relative_error
 from modhifi_graph.fidelity.scores import Ranking, rank
-from modhifi_graph.fidelity.sensitivity import REPAIRED, calibrated, measure, measure_branches, relative_error
+from modhifi_graph.fidelity.sensitivity import REPAIRED, calibrated, measure, measure_branches
 
 from .layers import Net, run
 

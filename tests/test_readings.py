@@ -6,9 +6,9 @@ import onnx_ir as ir
 import pytest
 
 from modhifi_graph.dialects.onnx import lift
-from modhifi_graph.synthesis.readings import Reading, read
+from modhifi_graph.readings import Reading, read
 
-from ..oracles import small
+from .oracles import small
 
 
 def readings(text: str) -> dict[str, Reading]:
