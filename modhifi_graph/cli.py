@@ -172,6 +172,10 @@ def optimize(
     depth: Annotated[
         bool, typer.Option("--depth", help="Let whole residual branches go too; with --macs or --params.")
     ] = False,
+    mirror: Annotated[
+        bool | None,
+        typer.Option(help="Calibrate on mirror images too; by default where small photographs are few."),
+    ] = None,
     as_json: Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress and no table.")] = False,
 ) -> None:
@@ -214,6 +218,7 @@ def optimize(
             batch=batch,
             device=device,
             depth=depth,
+            mirror=mirror,
             progress=progress,
         )
     result.save(output)

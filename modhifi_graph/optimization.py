@@ -25,6 +25,7 @@ from modhifi_graph.fidelity.selection import Budget, Limits, plan_of, select_all
 from modhifi_graph.frontends.frontend import Batches, FrontEnd, Optimized
 from modhifi_graph.frontends.onnx import OnnxFrontEnd
 from modhifi_graph.images import Preprocess
+from modhifi_graph.mirrors import with_mirrors
 from modhifi_graph.models import Source
 from modhifi_graph.options import DEFAULTS, PERCENTILE, Options, budget_of
 from modhifi_graph.plan import Plan
@@ -69,6 +70,7 @@ def optimize(
     batch: int = 1,
     device: str | None = None,
     depth: bool = False,
+    mirror: bool | None = None,
     dynamic_shapes: Any = None,
     progress: Progress | None = None,
 ) -> Optimized:
@@ -117,6 +119,8 @@ def optimize(
         Where a module is observed and repaired; where its parameters are, by default.
     depth : bool, default False
         Let whole residual branches go as well, where that costs less than narrower layers; with ``macs`` or ``params``.
+    mirror : bool, optional
+        Calibrate on the mirror image of each picture as well; by default where small photographs are few. Not in mode "paper".
     dynamic_shapes : for a module, as :func:`torch.export.export` takes them; by default batches may have any size.
     progress : callable, optional
         Called as ``progress(stage, done, total)``.
@@ -148,6 +152,7 @@ def optimize(
         batch=batch,
         device=device,
         depth=depth,
+        mirror=mirror,
     )
     if calib is None and not is_module(model):
         calib = inputs
@@ -178,6 +183,8 @@ def run(front_end: Callable[[], FrontEnd], calib: Any, options: Options, progres
         front = front_end()
     with clock("inputs"):
         data = front.calibration(calib, options, say)
+        if data is not None and options.mode == "default":
+            data = with_mirrors(data, front.program.graph, options.mirror)
     batches = list(data.feeds) if data is not None else []
     with clock("couple"):
         groups = find_groups(couple(front.program.graph))

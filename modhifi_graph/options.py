@@ -42,6 +42,7 @@ class Options:
     batch: int = 1
     device: str | None = None
     depth: bool = False
+    mirror: bool | None = None
 
     def __post_init__(self) -> None:
         if self.mode not in DEFAULTS:

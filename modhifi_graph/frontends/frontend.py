@@ -20,7 +20,8 @@ from modhifi_graph.verification import Verification
 class Batches:
     """Calibration inputs, in batches, how many samples they hold, and where they come from.
 
-    ``source`` is "given" or "synthesised", ``what`` says what was synthesised, and ``warning`` what the user should know of it.
+    ``source`` is "given" or "synthesised", ``what`` says what was synthesised, ``warning`` what the user should know of it, and
+    ``mirrored`` whether each picture comes with its mirror image, which does not count as a sample.
     """
 
     feeds: Sequence[Feeds]
@@ -28,13 +29,14 @@ class Batches:
     source: str = "given"
     what: str = ""
     warning: str = ""
+    mirrored: bool = False
 
     @classmethod
     def synthesised(cls, feeds: Sequence[Feeds], made: Synthesised) -> Batches:
         return cls(feeds, made.samples, "synthesised", made.what, made.warning)
 
     def to_json(self) -> dict[str, Any]:
-        return {"source": self.source, "what": self.what, "samples": self.samples}
+        return {"source": self.source, "what": self.what, "samples": self.samples, "mirrored": self.mirrored}
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 
 from modhifi_graph.axes.branches import find_branches
 from modhifi_graph.fidelity.analysis import analyse
-from modhifi_graph.fidelity.output_error import relative_error
+from modhifi_graph.fidelity.output_error import output_error, relative_error
 from modhifi_graph.fidelity.scores import Ranking, rank
 from modhifi_graph.fidelity.sensitivity import REPAIRED, calibrated, measure, measure_branches
 
@@ -100,7 +100,7 @@ def test_the_price_of_a_branch_is_the_error_without_it_but_for_its_mean(name: st
         )  # a product without a bias: zeros take the place of the branch, and nothing is taken off
         without = _with_value(net, branch.sum.name, total - value + (mean if biased else 0))
         np.testing.assert_allclose(
-            price, (REPAIRED if biased else 1.0) * relative_error([net.outputs], [without]), rtol=1e-3
+            price, (REPAIRED if biased else 1.0) * output_error(net.program.graph)([net.outputs], [without]), rtol=1e-3
         )
     assert measure_branches(net.program, {}, net.batches, threads=1) == {}
 
