@@ -29,6 +29,7 @@ from modhifi_graph.mirrors import with_mirrors
 from modhifi_graph.models import Source
 from modhifi_graph.options import DEFAULTS, PERCENTILE, Options, budget_of
 from modhifi_graph.plan import Plan
+from modhifi_graph.progress import Progress, silent
 from modhifi_graph.report import output_fidelity, sizes, warnings
 from modhifi_graph.rounds import Pruned, prune, replay
 
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Optimized", "optimize"]
 
-Progress = Callable[[str, int, int], None]
 Calib = str | os.PathLike[str] | np.ndarray | Mapping[str, np.ndarray] | None
 
 
@@ -177,7 +177,7 @@ def is_module(model: Any) -> bool:
 
 def run(front_end: Callable[[], FrontEnd], calib: Any, options: Options, progress: Progress | None = None) -> Optimized:
     """The whole job on the model that ``front_end`` opens; gives what its front end hands back."""
-    say: Progress = progress or (lambda stage, done, total: None)
+    say: Progress = progress or silent
     clock = Clock()
     with clock("load"):
         front = front_end()

@@ -31,10 +31,10 @@ from modhifi_graph.fidelity.windows import Repairs, Window, windows, with_taps
 from modhifi_graph.frontends.frontend import Batches, FrontEnd
 from modhifi_graph.options import Options
 from modhifi_graph.plan import GroupPlan, Plan
+from modhifi_graph.progress import Progress
 from modhifi_graph.verification import Verification
 
 Keep = Mapping[Layout, np.ndarray]
-Progress = Callable[[str, int, int], None]
 Seen = tuple[Window, torch.Tensor, Moments]
 
 

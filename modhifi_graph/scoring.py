@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,7 @@ from modhifi_graph.images import Preprocess
 from modhifi_graph.models import Source
 from modhifi_graph.optimization import is_module, opened
 from modhifi_graph.options import Options
+from modhifi_graph.progress import Progress, silent
 
 if TYPE_CHECKING:
     from modhifi_graph.frontends.torch import Module
@@ -48,8 +49,6 @@ LARGEST_FORWARD = 2048
 """Larger groups are put in order by their singletons instead of greedily."""
 
 ETAS = (0.8, 0.9, 0.99)
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -278,7 +277,7 @@ def score(
         threads=threads,
         device=device,
     )
-    say: Progress = progress or (lambda stage, done, total: None)
+    say: Progress = progress or silent
     front = opened(model, inputs, options, dynamic_shapes)
     data = front.calibration(inputs if calib is None and not is_module(model) else calib, options, say)
     assert data is not None
@@ -295,7 +294,7 @@ def scored(
     progress: Progress | None = None,
 ) -> Scores:
     """The scores of a model that has been opened. Time: the forward passes, and O(rows p^2) a layer with p inputs."""
-    say: Progress = progress or (lambda stage, done, total: None)
+    say: Progress = progress or silent
     start = time.perf_counter()
     groups = find_groups(couple(front.program.graph))
     members, unscored = scorable(groups)

@@ -6,7 +6,7 @@ edit the model may be pruned on what remains alone, so that components which ser
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,7 @@ from modhifi_graph.images import Preprocess
 from modhifi_graph.models import Source, sample_path
 from modhifi_graph.options import Options, budget_of
 from modhifi_graph.plan import Plan
+from modhifi_graph.progress import Progress, silent
 
 if TYPE_CHECKING:
     from modhifi_graph.frontends.torch import Module
@@ -45,8 +46,6 @@ SURE = 0.5
 
 ROUNDING = 1e-3
 """How far the finished model may be from the edited one, relative to the largest score: it is optimised differently."""
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,7 @@ def forget_class(
     forget: Sequence[Feeds],
     remain: Sequence[Feeds],
     how: How,
-    progress: Progress = lambda stage, done, total: None,
+    progress: Progress = silent,
     label: str = "the model",
 ) -> Forgotten:
     """Make a program, in place, forget the class of which ``forget`` are batches of samples.
@@ -298,7 +297,7 @@ def _samples(front: FrontEnd, given: Any, options: Options, what: str) -> Batche
     if given is None:
         return None
     try:
-        found = front.calibration(given, options, lambda stage, done, total: None)
+        found = front.calibration(given, options)
     except InputError as error:
         raise InputError(f"{what}: {error}") from error
     if found is None or not found.samples:

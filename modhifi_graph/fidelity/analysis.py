@@ -20,6 +20,7 @@ from modhifi_graph.fidelity.observe import observe
 from modhifi_graph.fidelity.scores import Ranking, output_energy, rank
 from modhifi_graph.fidelity.sensitivity import REPAIRED, calibrated, first_samples, measure, measure_branches
 from modhifi_graph.fidelity.sites import channel_axis, takes_bias
+from modhifi_graph.progress import Progress, silent
 
 STOPS = (1 / 8, 1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4)
 """At these fractions of every group the effect of removal on the outputs is measured."""
@@ -34,8 +35,6 @@ ROWS_PER_INPUT_WANTED = 4
 
 LARGEST_INPUT = 16384
 """A consumer with more inputs than this is not scored: its covariance alone would take 2 GiB and more."""
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +93,7 @@ def analyse(
     branches: Sequence[Branch] = (),
     seed: int = 0,
     threads: int = 0,
-    progress: Progress = lambda stage, done, total: None,
+    progress: Progress = silent,
 ) -> Analysis:
     """Observe ``program`` on ``batches``, rank the components of every wanted group, and price them on the outputs.
 

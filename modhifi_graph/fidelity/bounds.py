@@ -9,7 +9,7 @@ is Lipschitz with ``|gamma|_inf / r``, where r is the least norm that it divides
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -23,13 +23,12 @@ from modhifi_graph.fidelity.normalisations import NormInput, norm_inputs
 from modhifi_graph.fidelity.output_error import relative_error
 from modhifi_graph.fidelity.scores import output_energy
 from modhifi_graph.fidelity.sensitivity import changed_weights, first_samples
+from modhifi_graph.progress import Progress, silent
 
 ERRORS = (0.01, 0.1, 0.3)
 """Local errors that gains are measured at: the root of squared error over variance."""
 
 SAMPLES = 32
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ def bounds_of(
     *,
     seed: int = 0,
     threads: int = 0,
-    progress: Progress = lambda stage, done, total: None,
+    progress: Progress = silent,
 ) -> Bounds:
     """Measure the gain of every layer on the first samples, and look at every normalisation on all of them.
 

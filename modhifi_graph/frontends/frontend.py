@@ -11,7 +11,8 @@ from typing import Any
 from modhifi_graph.dialects.program import Feeds, Program
 from modhifi_graph.options import Options
 from modhifi_graph.plan import Plan
-from modhifi_graph.synthesis.subject import Progress, Subject
+from modhifi_graph.progress import Progress, silent
+from modhifi_graph.synthesis.subject import Subject
 from modhifi_graph.synthesis.synthesise import Synthesised, made_for
 from modhifi_graph.verification import Verification
 
@@ -72,14 +73,14 @@ class FrontEnd(ABC):
     program: Program
 
     @abstractmethod
-    def calibration(self, calib: Any, options: Options, progress: Progress) -> Batches | None:
+    def calibration(self, calib: Any, options: Options, progress: Progress = silent) -> Batches | None:
         """The calibration inputs, synthesised where none are given; None where there are none and none are needed."""
 
     @abstractmethod
     def subject(self, threads: int) -> Subject:
         """The dense model, its batch norms not folded, to make inputs for."""
 
-    def synthesised(self, options: Options, progress: Progress = lambda stage, done, total: None) -> Synthesised:
+    def synthesised(self, options: Options, progress: Progress = silent) -> Synthesised:
         """Inputs made for the model."""
         return made_for(self.subject(options.threads), options.samples, options.seed, progress)
 

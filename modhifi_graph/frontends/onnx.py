@@ -25,7 +25,8 @@ from modhifi_graph.models import SAMPLE, Opened, Source, normalise, open_model, 
 from modhifi_graph.options import Options
 from modhifi_graph.passes.slim import Slim
 from modhifi_graph.plan import Plan
-from modhifi_graph.synthesis.subject import Progress, Subject
+from modhifi_graph.progress import Progress, silent
+from modhifi_graph.synthesis.subject import Subject
 from modhifi_graph.timing import bench
 from modhifi_graph.verification import Verification, check_interface, check_validity, random_feeds, verify
 
@@ -53,7 +54,7 @@ class OnnxFrontEnd(FrontEnd):
         dense = normalise(self.opened.model.clone(), self.label, fold_batchnorm=options.fold_batchnorm)
         self.program = lift(dense, self._device)
 
-    def calibration(self, calib: Any, options: Options, progress: Progress) -> Batches | None:
+    def calibration(self, calib: Any, options: Options, progress: Progress = silent) -> Batches | None:
         if calib is None and self.label.startswith(SAMPLE):
             calib = samples.load(self.label).calib
         step = calibration.batch_size(self.program.graph, batch_bytes(self._device))

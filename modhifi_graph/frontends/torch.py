@@ -32,7 +32,8 @@ from modhifi_graph.passes.fx.fold_batchnorm import FoldBatchNorm
 from modhifi_graph.passes.fx.mask import Mask
 from modhifi_graph.passes.fx.slim import Slim
 from modhifi_graph.plan import Plan
-from modhifi_graph.synthesis.subject import Progress, Subject
+from modhifi_graph.progress import Progress, silent
+from modhifi_graph.synthesis.subject import Subject
 from modhifi_graph.timing import compare
 from modhifi_graph.verification import RELATIVE, Verification, compare_outputs, summary
 
@@ -121,7 +122,7 @@ class TorchFrontEnd(FrontEnd):
             with suppress(NotImplementedError):
                 module.train(training)
 
-    def calibration(self, calib: Any, options: Options, progress: Progress) -> Batches | None:
+    def calibration(self, calib: Any, options: Options, progress: Progress = silent) -> Batches | None:
         if calib is None:
             if not options.needs_data:
                 return None

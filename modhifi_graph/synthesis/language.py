@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from modhifi_graph.progress import Progress
 from modhifi_graph.synthesis.frame import Frame
 from modhifi_graph.synthesis.sequences import SAMPLES, affordable, beginnings, is_causal, sampled
-from modhifi_graph.synthesis.subject import Progress, Subject
+from modhifi_graph.synthesis.subject import Subject
 
 BYTES = 1 << 28
 """Logits of one run take no more than this."""

@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modhifi_graph.calibration import Calibration
+from modhifi_graph.progress import Progress
 from modhifi_graph.synthesis import matching
 from modhifi_graph.synthesis.breeding import GENERATIONS, bred, information
 from modhifi_graph.synthesis.frame import Frame
 from modhifi_graph.synthesis.images import photographs
 from modhifi_graph.synthesis.normalisations import BYTES, Normalisation, conventions
-from modhifi_graph.synthesis.subject import Progress, Subject
+from modhifi_graph.synthesis.subject import Subject
 
 Floats = NDArray[np.float32]
 

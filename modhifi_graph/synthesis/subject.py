@@ -21,7 +21,6 @@ from modhifi_graph.readings import Reading, read
 from modhifi_graph.synthesis import matching
 
 Arrays = Mapping[str, NDArray[Any]]
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)

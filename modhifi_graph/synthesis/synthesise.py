@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from modhifi_graph.calibration import Calibration
 from modhifi_graph.files import atomic_write
+from modhifi_graph.progress import Progress, silent
 from modhifi_graph.synthesis import pictures
 from modhifi_graph.synthesis.frame import described, framed
 from modhifi_graph.synthesis.language import spoken
-from modhifi_graph.synthesis.subject import Progress, Subject
+from modhifi_graph.synthesis.subject import Subject
 
 COSTS = {
     "picture": "on CIFAR-10 ResNets at 0.69 of the MACs such pictures cost 0.5 to 1.5 points of accuracy against real ones",
@@ -94,9 +95,7 @@ def synthesise(
     return opened(model, inputs, options).synthesised(options)
 
 
-def made_for(
-    subject: Subject, samples: int | None, seed: int, progress: Progress = lambda stage, done, total: None
-) -> Synthesised:
+def made_for(subject: Subject, samples: int | None, seed: int, progress: Progress = silent) -> Synthesised:
     """Inputs for a model that has been opened; see :func:`synthesise`."""
     frame = framed(subject, samples, seed)
     lead = frame.lead
