@@ -227,21 +227,21 @@ def _names(produced: dict[Layout, list[Use]]) -> dict[Layout, str]:
     return names
 
 
-def _picks_matrices(op: Op) -> bool:
+def picks_matrices(op: Op) -> bool:
     """Whether an op looks up weights, as a mixture of experts does: what it gives is no activation."""
     table = op.input(0)
     return op.kind in LOOKUPS and table is not None and table.is_constant and (table.rank or 0) > 2
 
 
 def _multiplies(op: Op) -> bool:
-    return op.kind in ("MatMul", "Gemm", "GroupedMatMul") or _picks_matrices(op)
+    return op.kind in ("MatMul", "Gemm", "GroupedMatMul") or picks_matrices(op)
 
 
 def _attention(coupling: Coupling) -> dict[Layout, str]:
     """What people call the factors on which two activations meet: those that both have and keep are heads."""
     kinds: dict[Layout, str] = {}
     weights = {value for op in coupling.graph.ops for value in op.inputs if value is not None and value.is_constant}
-    weights |= {value for op in coupling.graph.ops if _picks_matrices(op) for value in op.outputs}
+    weights |= {value for op in coupling.graph.ops if picks_matrices(op) for value in op.outputs}
     for op, binding in coupling.bindings.items():
         meet = op.kind in ("MatMul", "Einsum") and not any(value is None or value in weights for value in op.inputs)
         if not meet and op.kind != "ScaledDotProductAttention":

@@ -230,6 +230,11 @@ def _attention(lowering: Lowering, op: Op, node: fx.Node) -> None:
     assert query is not None
     if lowering.shrink.changed(query[-1]) and argument(node, "scale") is None:
         set_argument(node, "scale", 1 / math.sqrt(query[-1].size or 1))
+    # Its result may lie otherwise in memory where queries and values differ in width: no view of it is sure to exist.
+    if any(map(lowering.shrink.changed, (*query, *lowering.shrink.results(op)))):
+        for other in lowering.lifted.module.graph.nodes:
+            if other.target is torch.ops.aten.view.default:
+                other.target = torch.ops.aten.reshape.default
 
 
 REWRITES: Mapping[str, Callable[[Lowering, Op, fx.Node], None]] = {

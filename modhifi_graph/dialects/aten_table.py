@@ -93,6 +93,16 @@ def _pointwise(kind: str) -> Entry:
     return lambda a: Call(kind, a.tensors())
 
 
+def _product(kind: str) -> Entry:
+    """With a number its value is an attribute; a rounded quotient is no plain division."""
+
+    def call(a: Arguments) -> Call:
+        number = {"scalar": float(a.other)} if isinstance(a.other, int | float) else {}
+        return Call(kind if a.rounding_mode is None else "Pointwise", a.tensors(), number)
+
+    return call
+
+
 def _add(kind: str) -> Entry:
     """A scaled second summand is no plain addition."""
     return lambda a: Call(kind if a.alpha in (None, 1) else "Pointwise", a.tensors())
@@ -146,7 +156,8 @@ def _grouped_matmul(a: Arguments) -> Call:
 
 def _attention(a: Arguments) -> Call:
     inputs = (a.query, a.key, a.value, *((a.attn_mask,) if a.attn_mask is not None else ()))
-    return Call("ScaledDotProductAttention", inputs, {"grouped": bool(a.enable_gqa)})
+    scale = {} if a.scale is None else {"scale": float(a.scale)}
+    return Call("ScaledDotProductAttention", inputs, {"grouped": bool(a.enable_gqa), **scale})
 
 
 def _batch_norm(a: Arguments) -> Call:
@@ -308,7 +319,7 @@ REDUCTIONS = {
 }  # fmt: skip
 
 POINTWISE = {
-    "relu": "Relu", "sigmoid": "Sigmoid", "mul": "Mul", "div": "Div", "where": "Where", "gelu": "Gelu", "silu": "Swish",
+    "relu": "Relu", "sigmoid": "Sigmoid", "where": "Where", "gelu": "Gelu", "silu": "Swish",
     "tanh": "Tanh", "erf": "Erf", "neg": "Neg", "sqrt": "Sqrt", "exp": "Exp", "pow": "Pow", "leaky_relu": "LeakyRelu",
 }  # fmt: skip
 """Pointwise operators whose kind somebody asks for."""
@@ -342,6 +353,8 @@ ATEN: Mapping[str, Entry] = {
     **dict.fromkeys(["clamp", "hardtanh"], _clamp),
     "relu6": lambda a: Call("Clip", (a.self,), {"min": 0.0, "max": 6.0}),
     **{name: _pointwise(kind) for name, kind in POINTWISE.items()},
+    "mul": _product("Mul"),
+    "div": _product("Div"),
     **dict.fromkeys(CARRIED, _carry("Identity")),
     "masked_fill": _masked_fill,
     "tril": _carry("Trilu"),

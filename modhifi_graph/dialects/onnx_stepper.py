@@ -73,7 +73,8 @@ class OnnxStepper(Stepper):
             self._wanted[name] = max(1, self._wanted[name])
         nodes: list[onnx.NodeProto] = []
         trial: dict[str, onnx.TensorProto] = {}
-        for node in self._proto.graph.node[self._next :]:
+        last = max([self._made[name] for name in outputs if name in self._made], default=-1)
+        for node in self._proto.graph.node[self._next : last + 1]:
             replaced = [name for name in node.output if name in (constants or {})]
             nodes += _replaced(node, replaced) if replaced else [node]
             for name in replaced:

@@ -10,11 +10,13 @@ import torch
 
 from modhifi_graph.accounting import Cost
 from modhifi_graph.axes.branches import Branch
-from modhifi_graph.axes.groups import Group, Groups
+from modhifi_graph.axes.groups import Contraction, Group, Groups
 from modhifi_graph.axes.layout import leaves
 from modhifi_graph.dialects.program import Feeds, Program
 from modhifi_graph.fidelity import streams
+from modhifi_graph.fidelity.bilinear import Encounter
 from modhifi_graph.fidelity.consumers import Consumer, consumers_of
+from modhifi_graph.fidelity.meetings import Meeting, meetings_of
 from modhifi_graph.fidelity.moments import Moments
 from modhifi_graph.fidelity.observe import observe
 from modhifi_graph.fidelity.scores import Ranking, output_energy, rank
@@ -35,6 +37,8 @@ ROWS_PER_INPUT_WANTED = 4
 
 LARGEST_INPUT = 16384
 """A consumer with more inputs than this is not scored: its covariance alone would take 2 GiB and more."""
+
+UNMET = "two activations meet there: only mode default scores them, on calibration inputs"
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,15 +61,25 @@ class Analysis:
     branches: Mapping[Branch, float] = field(default_factory=dict)
 
 
-def scorable(groups: Groups) -> tuple[dict[Group, list[Consumer]], dict[str, str]]:
-    """The groups whose every consumer is a linear map with a weight, with those; and why the others are not."""
+def scorable(
+    groups: Groups, meetings: Mapping[tuple[Contraction, Group], Meeting | str] | None = None
+) -> tuple[dict[Group, list[Consumer]], dict[str, str]]:
+    """The groups that can be scored, with those of their consumers that have a weight; and why the others cannot.
+
+    Every consumer must be a linear map with a weight, or one of the ``meetings`` of two activations that are known.
+    """
     consumers = consumers_of(groups)
     found: dict[Group, list[Consumer]] = {}
     unscored: dict[str, str] = {}
     for group in groups.groups:
         members: list[Consumer] = []
         for contraction in group.consumers:
-            consumer = consumers.get(contraction, "two activations meet there, and no weight can be refitted")
+            if not contraction.weighted:
+                met = (meetings or {}).get((contraction, group), UNMET)
+                if isinstance(met, str):
+                    unscored.setdefault(group.name, f"consumed by {contraction.op}: {met}")
+                continue
+            consumer = consumers[contraction]
             if isinstance(consumer, Consumer) and consumer.inputs <= LARGEST_INPUT:
                 members.append(consumer)
             else:
@@ -102,19 +116,23 @@ def analyse(
     Time: the forward passes, O(rows p^2) a consumer for its moments, O(components p (p + o) block) a group and consumer
     for greedy OBS, and four partial forward passes a group on a few samples.
     """
-    members, unscored = scorable(groups)
+    meetings = meetings_of(program, groups, [group for group in groups.groups if wanted(group)], batches, threads)
+    members, unscored = scorable(groups, meetings)
     members = {group: consumers for group, consumers in members.items() if wanted(group)}
+    met = {key: each for key, each in meetings.items() if isinstance(each, Meeting) and key[1] in members}
     order = {op: i for i, op in enumerate(groups.coupling.graph.ops)}
     every = [c for c in consumers_of(groups).values() if isinstance(c, Consumer) and c.inputs <= LARGEST_INPUT]
     every.sort(key=lambda c: order[c.op])
     where = streams.destinations(groups.coupling.graph, every)
     sums = {value.name: channel_axis(c) for c in every for value in where[c].joins}
     axes = {branch.value.name: _channels(groups, branch) for branch in branches}
+    encounters = {meeting: Encounter(meeting) for meeting in met.values()}
     observation = observe(
         program,
         batches,
         every,
         {**axes, **sums},
+        list(encounters.values()),
         seed=seed,
         threads=threads,
         progress=lambda a, b: progress("observe", a, b),
@@ -122,13 +140,23 @@ def analyse(
     moments = observation.moments
     own = {c: output_energy(c, moments[c]) for c in every}
     scale = streams.worth(every, where, own, observation.energy)
+    reads = streams.read_by(groups.coupling.graph, [meeting.op.outputs[0] for meeting in encounters], every)
+    shares = {m: max([scale[c] * own[c] for c in fed], default=1.0) for m, fed in zip(encounters, reads, strict=True)}
     rankings: dict[Ranking, list[Consumer]] = {}
     by_contraction = {c.contraction: c for c in every}
     for number, (group, consumers) in enumerate(members.items()):
         seen = [by_contraction[c.contraction] for c in consumers]
         stops = sorted({min(group.size - 1, max(1, round(group.size * part))) for part in STOPS})
+        here = [meeting for (_, mine), meeting in met.items() if mine is group]
         ranking = rank(
-            group, seen, [moments[c] for c in seen], [scale[c] for c in seen], criterion, seed=seed, stops=stops
+            group,
+            seen,
+            [moments[c] for c in seen],
+            [scale[c] for c in seen],
+            criterion,
+            seed=seed,
+            stops=stops,
+            encounters={encounters[m]: encounters[m].worth(shares[m]) for m in here},
         )
         rankings[ranking] = seen
         progress("score", number + 1, len(members))

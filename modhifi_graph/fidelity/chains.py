@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from modhifi_graph.fidelity.pointwise import Region, is_pointwise, region
-from modhifi_graph.fidelity.sites import Site, readers_of
+from modhifi_graph.fidelity.sites import Site, channel_axis, readers_of
 from modhifi_graph.graph import Graph, Op, Value
 
 
@@ -33,11 +33,17 @@ def chains(graph: Graph, found: Sequence[Site]) -> tuple[Chain, ...]:
         end = follower.consumer.x
         if readers.get(end) == [follower.consumer.op]:
             for start in _starts(end, made_by, by_output):
-                between = region(start, end, readers, place)
+                between = region(start, end, readers, place) if _joined(by_output[start], follower) else None
                 if between is not None and not any(v in graph.outputs for op in between.ops for v in op.outputs):
                     after[by_output[start]] = follower, between
     followers = {follower for follower, _ in after.values()}
     return tuple(_from(site, after) for site in found if site in after and site not in followers)
+
+
+def _joined(start: Site, follower: Site) -> bool:
+    """Whether one map reads the channels that the other gives, and each matrix of a stack those of its own."""
+    axis = channel_axis(start.consumer) % (start.consumer.y.rank or 1)
+    return axis == follower.consumer.contraction.axis and start.consumer.stacked == follower.consumer.stacked
 
 
 def _starts(end: Value, made_by: Mapping[Value, Op], by_output: Mapping[Value, Site]) -> list[Value]:

@@ -1,7 +1,8 @@
 """A contraction with a weight, seen as the linear map ``y = W x + b`` of the method, whatever op it is in the graph.
 
 A convolution is unfolded: ``x`` holds one window, ``p = channels * taps`` numbers, channel-major. A grouped convolution is
-``G`` such maps side by side, each over its own channels.
+``G`` such maps side by side, each over its own channels; so is a product with a stack of matrices (experts that all run, each
+on rows of its own).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class Consumer:
     Attributes
     ----------
     contraction : where it is in the graph.
-    parts : G, the number of independent maps (the groups of a grouped convolution).
+    parts : G, the number of independent maps (the groups of a grouped convolution, the matrices of a stack).
     outputs, inputs : o and p of each.
     taps : window positions a channel has; 1 outside convolutions.
     """
@@ -50,6 +51,11 @@ class Consumer:
     def y(self) -> Value:
         return self.op.outputs[0]
 
+    @property
+    def stacked(self) -> bool:
+        """Whether the weight is a stack of matrices, each for its own place on the third axis from the end."""
+        return self.op.kind == "MatMul" and self.parts > 1
+
     def weight(self, array: np.ndarray | None = None) -> np.ndarray:
         """W, shape (G, o, p), from the parameter (or from an ``array`` laid out like it)."""
         value = self.op.inputs[self.contraction.other]
@@ -60,6 +66,8 @@ class Consumer:
         if self.op.kind == "Gemm":
             scaled = raw if self.op.attributes.get("transB") else raw.T
             return np.asarray(scaled * self.op.attributes.get("alpha", 1.0))[None]
+        if self.stacked:
+            return raw.transpose(0, 2, 1)
         return (raw.T if self.contraction.slot == 0 else raw)[None]
 
     def parameter(self, weight: np.ndarray, like: np.ndarray) -> np.ndarray:
@@ -69,6 +77,8 @@ class Consumer:
         if self.op.kind == "Gemm":
             plain = weight[0] / self.op.attributes.get("alpha", 1.0)
             return np.ascontiguousarray(plain if self.op.attributes.get("transB") else plain.T).astype(like.dtype)
+        if self.stacked:
+            return np.ascontiguousarray(weight.transpose(0, 2, 1)).astype(like.dtype)
         return np.ascontiguousarray(weight[0].T if self.contraction.slot == 0 else weight[0]).astype(like.dtype)
 
     def columns(self, factor: Layout) -> np.ndarray:
@@ -79,6 +89,8 @@ class Consumer:
         """The windows of a batch at the output positions ``picks``. Shape (G, batch * picks, p)."""
         if self.op.kind == "Conv":
             return _windows(self.op, x, picks, self.parts)
+        if self.stacked:
+            return stack_rows(x).index_select(1, picks)
         return _vectors(self.op, x, self.contraction.slot).index_select(0, picks)[None]
 
     def output_rows(self, y: torch.Tensor, picks: torch.Tensor) -> torch.Tensor:
@@ -87,6 +99,8 @@ class Consumer:
             taken = y.flatten(2).index_select(2, picks)
             split = taken.reshape(len(taken), self.parts, -1, taken.shape[2])  # batch, part, channel, pick
             return split.permute(1, 0, 3, 2).flatten(1, 2)
+        if self.stacked:
+            return stack_rows(y).index_select(1, picks)
         y = y.transpose(-1, -2) if self.op.kind == "MatMul" and self.contraction.slot == 1 else y
         return y.reshape(-1, y.shape[-1]).index_select(0, picks)[None]
 
@@ -94,7 +108,7 @@ class Consumer:
         """How many places :meth:`input_rows` can pick from, and how many rows each pick gives, for an input of this shape."""
         if self.op.kind == "Conv":
             return math.prod(_Unfolding.of(self.op, x_shape[2:]).outputs), x_shape[0]
-        return math.prod(x_shape) // max(1, self.inputs), 1
+        return math.prod(x_shape) // max(1, self.inputs * (self.parts if self.stacked else 1)), 1
 
     @property
     def reading(self) -> Hashable:
@@ -102,7 +116,8 @@ class Consumer:
         if self.op.kind == "Conv":
             settings = (tuple(_kernel(self.op)), *(repr(self.op.attributes.get(name)) for name in _WINDOW))
             return (self.x, self.parts, *settings)
-        return (self.x, self.op.kind == "Gemm" and bool(self.op.attributes.get("transA")), self.contraction.slot)
+        turned = self.op.kind == "Gemm" and bool(self.op.attributes.get("transA"))
+        return (self.x, self.parts, turned, self.contraction.slot)
 
 
 def weight_of(consumer: Consumer, like: torch.Tensor) -> torch.Tensor:
@@ -137,6 +152,12 @@ def _consumer(contraction: Contraction) -> Consumer | str:
     if op.kind == "MatMul" and len(shape) == 2:
         o, p = shape[::-1] if contraction.slot == 0 else shape
         return Consumer(contraction, 1, o, p, 1)
+    if op.kind == "MatMul" and len(shape) == 3 and contraction.slot == 0 and x is not None and x.shape is not None:
+        parts, p, o = shape
+        if parts > 1 and x.shape[-3:-2] == (parts,):
+            return Consumer(contraction, parts, o, p, 1)
+    if op.kind == "GroupedMatMul":
+        return "which of its matrices a row meets is chosen at run time, and the slim model may choose others"
     return f"scoring {op.kind} with a weight of {len(shape)} axes is not supported"
 
 
@@ -147,6 +168,11 @@ def _vectors(op: Op, x: torch.Tensor, slot: int) -> torch.Tensor:
     if op.kind == "MatMul" and slot == 1:
         x = x.transpose(-1, -2)
     return x.reshape(-1, x.shape[-1])
+
+
+def stack_rows(x: torch.Tensor) -> torch.Tensor:
+    """The rows of every matrix of a stack, (matrices, rows, width), from (..., matrices, rows, width)."""
+    return x.movedim(-3, 0).reshape(x.shape[-3], -1, x.shape[-1])
 
 
 _WINDOW = ("strides", "dilations", "pads", "auto_pad")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from modhifi_graph.fidelity.consumers import Consumer, padding
+from modhifi_graph.fidelity.consumers import Consumer, padding, stack_rows
 from modhifi_graph.fidelity.sites import channel_axis
 
 
@@ -19,7 +19,7 @@ class LinearMap:
     def apply(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """``W x``. O(rows G o p)."""
         if self.consumer.op.kind != "Conv":
-            return self._turned(self._turned(x) @ weight[0].T)
+            return self._turned(self._turned(x) @ self._matrices(weight).mT)
         padded, stride, dilation = self._windows(x)
         kernel = weight.reshape(-1, weight.shape[2] // self.consumer.taps, *self._kernel)
         y: torch.Tensor = torch.ops.aten.convolution(
@@ -30,9 +30,9 @@ class LinearMap:
     def pull(self, x: torch.Tensor, weight: torch.Tensor, residual: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """``W^T r``, shaped like ``x``, and ``sum of r x^T`` over all positions, shaped like ``weight``."""
         if self.consumer.op.kind != "Conv":
-            rows = self._turned(residual)
-            outer = rows.reshape(-1, rows.shape[-1]).T @ self._turned(x).reshape(-1, weight.shape[2])
-            return self._turned(rows @ weight[0]), outer[None]
+            turned = self._turned(residual)
+            outer = self._rows(turned).mT @ self._rows(self._turned(x))
+            return self._turned(turned @ self._matrices(weight)), outer
         padded, stride, dilation = self._windows(x)
         kernel = weight.reshape(-1, weight.shape[2] // self.consumer.taps, *self._kernel)
         dims = len(stride)
@@ -47,12 +47,16 @@ class LinearMap:
 
     def shaped(self, bias: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """A number a channel, (G, o), so that it can be added to ``y``."""
+        if self.consumer.stacked:
+            return bias[:, None]
         shape = [1] * y.dim()
         shape[channel_axis(self.consumer) % y.dim()] = -1
         return bias.reshape(shape)
 
     def channels(self, y: torch.Tensor) -> torch.Tensor:
         """An output with its channels last, split by part: (G, rows, o)."""
+        if self.consumer.stacked:
+            return stack_rows(y)
         rows = y.movedim(channel_axis(self.consumer), -1).reshape(-1, self.consumer.parts, self.consumer.outputs)
         return rows.transpose(0, 1)
 
@@ -76,6 +80,14 @@ class LinearMap:
         pads, dims = self._pads(x), x.dim() - 2
         sides = [amount for pair in reversed(list(zip(pads[:dims], pads[dims:], strict=True))) for amount in pair]
         return torch.nn.functional.pad(x, sides), *self._steps(x)
+
+    def _matrices(self, weight: torch.Tensor) -> torch.Tensor:
+        """The weight of a product: a matrix, or a stack of them."""
+        return weight if self.consumer.stacked else weight[0]
+
+    def _rows(self, x: torch.Tensor) -> torch.Tensor:
+        """The rows that each matrix of a product meets, from an activation with its channels last."""
+        return stack_rows(x) if self.consumer.stacked else x.reshape(1, -1, x.shape[-1])
 
     def _turned(self, x: torch.Tensor) -> torch.Tensor:
         """Channels last, or back."""

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from modhifi_graph.dialects.program import Feeds, Program
+from modhifi_graph.fidelity.bilinear import Encounter
 from modhifi_graph.fidelity.consumers import Consumer
 from modhifi_graph.fidelity.moments import Moments
 
@@ -52,6 +53,7 @@ def observe(
     batches: Sequence[Feeds],
     consumers: Sequence[Consumer],
     streams: Mapping[str, int | None] | None = None,
+    encounters: Sequence[Encounter] = (),
     *,
     wanted_rows: Callable[[int], int] = rows_wanted,
     seed: int = 0,
@@ -60,14 +62,15 @@ def observe(
 ) -> Observation:
     """Run ``program`` over ``batches``; accumulate the moments of every consumer and the energy of every stream.
 
-    ``streams`` maps the name of an activation to its channel axis (one without counts as one channel); ``wanted_rows`` says how
-    many rows a consumer with so many inputs is observed on. Consumers that read the same windows of the same input share one
-    observation.
+    ``streams`` maps the name of an activation to its channel axis (one without counts as one channel); the ``encounters`` are
+    added to in place; ``wanted_rows`` says how many rows a consumer with so many inputs is observed on. Consumers that read the
+    same windows of the same input share one observation.
 
     Time: the forward passes plus O(rows * p^2) a consumer; memory: O(p^2) a consumer and one batch of activations.
     """
     streams = streams or {}
-    wanted = list(dict.fromkeys([*(c.x.name for c in consumers), *streams]))
+    met = (value.name for encounter in encounters for value in encounter.meeting.operands)
+    wanted = list(dict.fromkeys([*(c.x.name for c in consumers), *streams, *met]))
     readers: dict[Hashable, list[Consumer]] = {}
     for consumer in consumers:
         readers.setdefault(consumer.reading, []).append(consumer)
@@ -89,6 +92,8 @@ def observe(
                 found[reading] = Moments.of(rows)
         for name, energy in energies.items():
             energy.add(results[name])
+        for encounter in encounters:
+            encounter.add(*(results[value.name] for value in encounter.meeting.operands))
         progress(number + 1, len(batches))
     samples = sum(max((len(array) for array in batch.values() if array.ndim), default=1) for batch in batches)
     moments = {consumer: found[consumer.reading] for consumer in consumers}

@@ -21,6 +21,8 @@ import numpy as np
 import torch
 
 from modhifi_graph.axes.groups import Group
+from modhifi_graph.dialects.program import Weights
+from modhifi_graph.fidelity.bilinear import Encounter, changes, folded
 from modhifi_graph.fidelity.consumers import Consumer, weight_of
 from modhifi_graph.fidelity.moments import Moments
 from modhifi_graph.fidelity.obs import Eliminator, removal_order
@@ -38,12 +40,15 @@ class Ranking:
     order : components, first to go first; the last one never goes.
     costs : the share of its streams' energy that each removal costs on top of those before it, shape (len(order),).
     snapshots : after some numbers of removals, the weights of every consumer, refitted.
+    upstream : after the same numbers, what changes before the components are consumed: the projections that a repair of
+        queries and keys is folded into, by the names of their outputs.
     """
 
     group: Group
     order: tuple[int, ...]
     costs: np.ndarray
     snapshots: Mapping[int, Sequence[torch.Tensor]] = field(default_factory=dict)
+    upstream: Mapping[int, Mapping[str, Weights]] = field(default_factory=dict)
 
 
 def rank(
@@ -54,22 +59,34 @@ def rank(
     criterion: str = "obs",
     seed: int = 0,
     stops: Collection[int] = (),
+    encounters: Mapping[Encounter, float] | None = None,
 ) -> Ranking:
-    """Rank the components of one group over all its consumers.
+    """Rank the components of one group over all its consumers, and over the meetings of activations that contract them.
 
-    ``scales`` turns a consumer's squared error into a share of a stream (:func:`modhifi_graph.fidelity.streams.worth`).
+    ``scales`` turns a consumer's squared error into a share of a stream (:func:`modhifi_graph.fidelity.streams.worth`), and
+    so does the number beside each of the ``encounters``.
     ``random`` needs no statistics; its costs only say that every component is worth the same.
     """
+    encounters = encounters or {}
+
+    def upstream(order: Sequence[int]) -> dict[int, Mapping[str, Weights]]:
+        left = {stop: np.setdiff1d(np.arange(group.size), order[:stop]) for stop in stops if encounters}
+        return {stop: changes(folded([(e, stays) for e in encounters])) for stop, stays in left.items()}
+
     if criterion == "obs":
         eliminators = [
             Eliminator(weight_of(c, m.mean), m.covariance, component_inputs(c, group).to(m.mean.device), scale, RIDGE)
             for c, m, scale in zip(consumers, moments, scales, strict=True)
         ]
+        eliminators += [encounter.eliminator(scale) for encounter, scale in encounters.items()]
         order, paid, snapshots = removal_order(eliminators, group.size, stops)
-        return Ranking(group, tuple(order), np.asarray(paid), snapshots)
+        weights = {stop: found[: len(consumers)] for stop, found in snapshots.items()}
+        return Ranking(group, tuple(order), np.asarray(paid), weights, upstream(order))
     scores = np.zeros(group.size)
     for consumer, moment, scale in zip(consumers, moments, scales, strict=True):
         scores += component_scores(consumer, moment, group, criterion) * scale
+    for encounter, scale in encounters.items():
+        scores += meeting_scores(encounter, group, criterion) * scale
     if criterion == "random":
         scores = np.random.default_rng([seed, group.size]).permutation(group.size).astype(float)
     ordered = tuple(int(i) for i in np.argsort(scores, kind="stable")[:-1])
@@ -77,7 +94,7 @@ def rank(
     refits = {
         stop: [refitted(c, m, group, ordered[:stop]) for c, m in zip(consumers, moments, strict=True)] for stop in stops
     }
-    return Ranking(group, ordered, np.maximum(costs, 1e-12), refits)
+    return Ranking(group, ordered, np.maximum(costs, 1e-12), refits, upstream(ordered))
 
 
 def refitted(consumer: Consumer, moments: Moments, group: Group, gone: Sequence[int]) -> torch.Tensor:
@@ -154,6 +171,19 @@ def component_scores(consumer: Consumer, moments: Moments, group: Group, criteri
         own = weight[:, :, component_inputs(consumer, group).to(weight.device)]
         return own.square().sum((0, 1, 3)).cpu().numpy()
     return contributions(consumer, moments, group).summed(criterion).cpu().numpy()
+
+
+def meeting_scores(encounter: Encounter, group: Group, criterion: str) -> np.ndarray:
+    """The score of every component where two activations meet: the same, with the logit as output. Shape (components,)."""
+    if criterion == "random":
+        return np.zeros(group.size)
+    if criterion == "magnitude":
+        return encounter.meeting.magnitudes()
+    gram = encounter.contributions()
+    energy = gram.diagonal(dim1=1, dim2=2).clamp_min(1e-30)
+    total = gram.sum((1, 2)).clamp_min(1e-30)
+    found = Contributions(gram.sum(2)[..., None], energy[..., None], total[:, None, None])
+    return found.summed(criterion).cpu().numpy()
 
 
 def output_energy(consumer: Consumer, moments: Moments) -> float:

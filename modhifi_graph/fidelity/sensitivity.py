@@ -9,17 +9,19 @@ widths the price follows the local cost.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 
 from modhifi_graph.axes.branches import Branch
+from modhifi_graph.axes.groups import Group
 from modhifi_graph.dialects.program import Feeds, Program, Weights
 from modhifi_graph.fidelity.consumers import Consumer, weight_of
 from modhifi_graph.fidelity.moments import Moments
 from modhifi_graph.fidelity.output_error import output_error
 from modhifi_graph.fidelity.scores import Ranking
-from modhifi_graph.fidelity.sites import channel_axis
+from modhifi_graph.fidelity.sites import broadcast_channels
 
 SHARED = 2.0
 """A group that several layers read is dearer than measured alone: their errors add up along the stream, and each layer is
@@ -43,21 +45,26 @@ def measure(
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[Ranking, dict[int, float]]:
     """For each ranking and each of its snapshots, the error of the outputs on ``batches``."""
-    order = {op: i for i, op in enumerate(program.graph.ops)}
     outputs, error = _outputs(program), output_error(program.graph)
     if not outputs:
         return {ranking: {} for ranking in rankings}  # the local cost stands
     stepper = program.stepper(batches, threads=threads)
     reference = stepper.outcome(outputs, {})
-    first = {r: min(consumers[r], key=lambda c: order[c.op]) for r in rankings}
+    place = {op.outputs[0].name: i for i, op in enumerate(program.graph.ops) if op.outputs}
+
+    def first(ranking: Ranking) -> str:
+        upstream = {name for changes in ranking.upstream.values() for name in changes}
+        return min([*upstream, *(c.y.name for c in consumers[ranking])], key=place.__getitem__)
+
     found: dict[Ranking, dict[int, float]] = {}
-    for number, ranking in enumerate(sorted(rankings, key=lambda r: order[first[r].op])):
-        stepper.advance(first[ranking].op.outputs[0].name)
+    for number, ranking in enumerate(sorted(rankings, key=lambda r: place[first(r)])):
+        stepper.advance(first(ranking))
         found[ranking] = {}
         for count, weights in ranking.snapshots.items():
             changed = {
                 c.y.name: changed_weights(c, w, moments[c]) for c, w in zip(consumers[ranking], weights, strict=True)
             }
+            changed.update(ranking.upstream.get(count, {}))
             found[ranking][count] = error(reference, stepper.outcome(outputs, changed))
         progress(number + 1, len(rankings))
     return found
@@ -118,13 +125,10 @@ def changed_weights(consumer: Consumer, weight: torch.Tensor, moments: Moments) 
     old = weight_of(consumer, moments.mean)
     shift = torch.einsum("gop,gp->go", old - weight, moments.mean).reshape(-1).cpu().numpy()
     like = value.array()
-    axes = consumer.y.rank or 1
-    channel = channel_axis(consumer) % axes
-    shape = [-1 if i == channel else 1 for i in range(axes)]
     return (
         consumer.contraction.other,
         consumer.parameter(weight.cpu().numpy(), like),
-        shift.reshape(shape).astype(like.dtype),
+        broadcast_channels(consumer, shift).astype(like.dtype),
     )
 
 
@@ -139,7 +143,12 @@ def calibrated(ranking: Ranking, measured: Mapping[int, float]) -> Ranking:
         return ranking
     scale = np.log([max(measured[int(n)], 1e-12) / local[int(n) - 1] for n in counts])
     price = local * np.exp(np.interp(np.arange(1, len(local) + 1), counts, scale))
-    if len(ranking.group.consumers) > 1:
+    if _layers(ranking.group) > 1:
         price *= SHARED
-    costs = np.diff(np.maximum.accumulate(price), prepend=0.0)
-    return Ranking(ranking.group, ranking.order, costs, ranking.snapshots)
+    return replace(ranking, costs=np.diff(np.maximum.accumulate(price), prepend=0.0))
+
+
+def _layers(group: Group) -> int:
+    """How many layers read the components: queries and keys that meet belong to the layer that reads the values."""
+    weighted = sum(contraction.weighted for contraction in group.consumers)
+    return max(weighted, len(group.consumers) - weighted)

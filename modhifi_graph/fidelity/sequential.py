@@ -3,13 +3,14 @@
 Every consumer of the slim model is regressed onto what the dense model computes there, reading what the slim model really
 feeds it, so that errors made upstream are repaired downstream. Where its output is added to a stream, the target is the
 dense stream minus the slim one: the branch also makes up for what the stream has lost. Where a clipping activation is all
-that follows, only what passes it counts.
+that follows, only what passes it counts. Where queries or keys lose dimensions, their projections are fitted to what makes up
+for them (:mod:`modhifi_graph.fidelity.bilinear`) instead of to the dimensions that are left.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,15 +18,20 @@ import torch
 
 from modhifi_graph.axes.branches import Branch
 from modhifi_graph.axes.groups import Groups
+from modhifi_graph.axes.layout import Layout, kept
 from modhifi_graph.dialects.program import Feeds, Mark, Program, Stepper
+from modhifi_graph.fidelity.bilinear import encounter, folded, mixed
 from modhifi_graph.fidelity.chains import Chain, chains
 from modhifi_graph.fidelity.clipped import Sample, refine
-from modhifi_graph.fidelity.consumers import weight_of
+from modhifi_graph.fidelity.consumers import Consumer, weight_of
 from modhifi_graph.fidelity.joint import Batch, Reading, Refit
+from modhifi_graph.fidelity.meetings import Meeting, meetings_of
 from modhifi_graph.fidelity.observe import sample_rows
 from modhifi_graph.fidelity.regression import Regression, second_moment
 from modhifi_graph.fidelity.ridge import RIDGE, damped
+from modhifi_graph.fidelity.routes import Projection
 from modhifi_graph.fidelity.sites import Editor, Site, sites
+from modhifi_graph.fidelity.windows import with_taps
 from modhifi_graph.plan import Plan
 
 METHODS = ("sequential", "joint")
@@ -55,8 +61,12 @@ def compensate(
     Time: two forward passes plus O(rows p (p + o)) a consumer. Memory: what both models still need, for all batches.
     """
     joint = method == "joint"
-    found = _downstream(list(sites(groups, slim.graph, plan.resolve(groups))), groups, plan.removed(groups), joint)
-    walk = _Walk(dense, slim, batches, found, chains(slim.graph, found) if joint else (), seed, threads)
+    keep = plan.resolve(groups)
+    folds = _folds(dense, groups, keep, batches, threads)
+    matrices = {projection.consumer.y.name: matrix for projection, matrix in folds.items()}
+    starts = {projection.consumer.y.name: _start(projection.consumer, keep) for projection in folds}
+    found = _downstream(list(sites(groups, slim.graph, keep, matrices)), groups, plan.removed(groups), joint)
+    walk = _Walk(dense, slim, batches, found, chains(slim.graph, found) if joint else (), starts, seed, threads)
     for number, site in enumerate(found):
         walk.refit(site)
         progress(number + 1, len(found))
@@ -73,11 +83,12 @@ class _Walk:
         batches: Sequence[Feeds],
         found: Sequence[Site],
         linked: Sequence[Chain],
+        starts: Mapping[str, np.ndarray],
         seed: int,
         threads: int,
     ) -> None:
         self._random = np.random.default_rng(seed)
-        self._chains = linked
+        self._chains, self._starts = linked, starts
         self._marks: dict[Chain, Mark] = {}
         self._fits: dict[Site, Fit] = {}
         targets = [site.target.name for site in (*found, *(chain.sites[-1] for chain in linked))]
@@ -88,7 +99,7 @@ class _Walk:
 
     def refit(self, site: Site) -> None:
         """Refit one site, and the chain that ends there."""
-        fit = _fit(site, self._reference, self._stepper, self._random)
+        fit = _fit(site, self._starts.get(site.consumer.y.name), self._reference, self._stepper, self._random)
         self._write(site, fit.weight, fit.bias)
         for chain in self._chains:
             if chain.sites[0] is site:
@@ -131,7 +142,6 @@ def _feeds(chain: Chain) -> list[str]:
 def joint_batches(chain: Chain, reference: Stepper, stepper: Stepper) -> list[Batch]:
     """What a chain is refitted on: evenly spaced batches."""
     last = chain.sites[-1]
-    channels = torch.from_numpy(last.channels)
     names = _feeds(chain)
     taken: list[Batch] = []
     every = 1
@@ -144,14 +154,15 @@ def joint_batches(chain: Chain, reference: Stepper, stepper: Stepper) -> list[Ba
             continue
         x, *rest = (value.float() for value in seen)
         stream = rest.pop(0) if last.stream else None
-        aim = target.float().index_select(last.channel_axis, channels.to(target.device))
-        taken.append(Batch(x, dict(zip(chain.others, rest, strict=True)), stream, aim))
+        taken.append(Batch(x, dict(zip(chain.others, rest, strict=True)), stream, _wanted(last, target)))
     return taken
 
 
 def _every(chain: Chain, target: torch.Tensor, batches: int) -> int:
     """Every how manieth batch is enough, or all that fits."""
-    rows = target.numel() // max(1, target.shape[chain.sites[-1].channel_axis])
+    last = chain.sites[-1]
+    matrices = last.consumer.parts if last.consumer.stacked else 1
+    rows = target.numel() // max(1, target.shape[last.channel_axis] * matrices)
     numbers = 0
     for site in chain.sites:
         known = math.prod(dim for dim in (site.output.shape or ())[1:] if isinstance(dim, int))
@@ -160,7 +171,8 @@ def _every(chain: Chain, target: torch.Tensor, batches: int) -> int:
 
 
 def _downstream(found: list[Site], groups: Groups, removed: Collection[Branch], joint: bool) -> list[Site]:
-    """From the first consumer on that lost inputs (to be refitted with others: or outputs) or comes after a removed branch.
+    """From the first consumer on that lost inputs (to be refitted with others: or outputs), is folded into, or comes after a
+    removed branch.
 
     What runs before it computes what it always did.
     """
@@ -169,7 +181,7 @@ def _downstream(found: list[Site], groups: Groups, removed: Collection[Branch], 
     bypassed = min((place[branch.addition] for branch in removed), default=len(place))
 
     def lost(site: Site) -> bool:
-        if place[dense[site.consumer.y.name]] > bypassed:
+        if place[dense[site.consumer.y.name]] > bypassed or site.mixing is not None:
             return True
         before = dense[site.consumer.y.name].inputs[site.consumer.contraction.other]
         after = site.consumer.op.inputs[site.consumer.contraction.other]
@@ -180,6 +192,22 @@ def _downstream(found: list[Site], groups: Groups, removed: Collection[Branch], 
 
     first = next((i for i, site in enumerate(found) if lost(site)), len(found))
     return found[first:]
+
+
+def _folds(
+    dense: Program, groups: Groups, keep: Mapping[Layout, np.ndarray], batches: Sequence[Feeds], threads: int
+) -> dict[Projection, np.ndarray]:
+    """What the projections of queries and keys that lose dimensions are to give: a matrix over their channels each."""
+    cut = [group for group in groups.groups if group.factor in keep and any(not c.weighted for c in group.consumers)]
+    found = meetings_of(dense, groups, cut, batches, threads) if cut else {}
+    meetings = [meeting for meeting in found.values() if isinstance(meeting, Meeting)]
+    encounters = encounter(dense, meetings, batches, threads)
+    return folded([(each, keep[meeting.group.factor]) for meeting, each in encounters.items()])
+
+
+def _start(consumer: Consumer, keep: Mapping[Layout, np.ndarray]) -> np.ndarray:
+    """The dense weight of a projection over the inputs that are left, shape (1, o, p)."""
+    return consumer.weight()[:, :, with_taps(kept(consumer.contraction.layout, keep), consumer.taps)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,14 +228,18 @@ class Fit:
         )
 
 
-def _fit(site: Site, reference: Stepper, stepper: Stepper, random: np.random.Generator) -> Fit:
-    """The weight and bias with which the site comes nearest to its target."""
+def _fit(
+    site: Site, start: np.ndarray | None, reference: Stepper, stepper: Stepper, random: np.random.Generator
+) -> Fit:
+    """The weight and bias with which the site comes nearest to its target.
+
+    ``start`` is, where something is folded into it, the dense weight over the inputs that are left.
+    """
     consumer = site.consumer
-    channels = torch.from_numpy(site.channels)
     fitted: Regression | None = None
     sample = Sample(*site.clip, stepper.batches) if site.clip else None
     for (target,), seen in zip(reference.visit([site.target.name]), stepper.visit(_read(site)), strict=True):
-        wanted = target.float().index_select(site.channel_axis, channels.to(target.device))
+        wanted = _wanted(site, target)
         rows, picks = sample_rows(consumer, seen[0], stepper.batches, random)
         aim = consumer.output_rows(wanted, picks)
         stream = consumer.output_rows(seen[1].float(), picks) if site.stream else None
@@ -217,8 +249,21 @@ def _fit(site: Site, reference: Stepper, stepper: Stepper, random: np.random.Gen
             sample.add(rows, aim, stream)
     assert fitted is not None
     old = weight_of(consumer, fitted.first)
+    if start is not None and site.mixing is not None:
+        old = torch.from_numpy(mixed(start, site.mixing)).to(old)
+    if start is not None and site.mixing is not None:
+        old = torch.from_numpy(mixed(start, site.mixing)).to(old)
     ridge, intercept = fitted.ridge(RIDGE), site.bias is not None
     weight, bias = fitted.solve(old, ridge, intercept)
     if sample:
         weight, bias = refine(sample, fitted, old, weight, bias, ridge, intercept)
     return Fit(weight, bias if intercept else torch.zeros_like(bias), fitted, ridge, intercept)
+
+
+def _wanted(site: Site, target: torch.Tensor) -> torch.Tensor:
+    """What the slim output is to be: some of the dense target's channels, or what the site's matrix makes of them."""
+    axis = site.channel_axis
+    if site.mixing is None:
+        return target.float().index_select(axis, torch.from_numpy(site.channels).to(target.device))
+    matrix = torch.from_numpy(site.mixing).to(target.device, torch.float32)
+    return (target.float().movedim(axis, -1) @ matrix).movedim(-1, axis)

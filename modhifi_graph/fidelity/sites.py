@@ -30,6 +30,8 @@ class Site:
     channels : positions of the dense output's channels that the slim one has.
     normalised : whether a batch norm is all that reads the output.
     clip : (low, high) where all that reads the target is one activation that clips (ReLU, ReLU6, Clip), else None.
+    mixing : what the slim output's channels are made of where they are not just ``channels``: a matrix of shape (dense
+        channels, slim channels), or None.
     """
 
     consumer: Consumer
@@ -39,6 +41,7 @@ class Site:
     channels: np.ndarray
     normalised: bool
     clip: tuple[float, float] | None
+    mixing: np.ndarray | None = None
 
     @property
     def target(self) -> Value:
@@ -57,27 +60,56 @@ def channel_axis(consumer: Consumer) -> int:
     return -2 if consumer.op.kind == "MatMul" and consumer.contraction.slot == 1 else -1
 
 
-def sites(dense: Groups, slim: Graph, keep: Mapping[Layout, np.ndarray]) -> Iterator[Site]:
-    """The sites of a slim model in the order in which it runs; ``keep`` are the dense factors that were cut."""
+def broadcast_channels(consumer: Consumer, numbers: np.ndarray) -> np.ndarray:
+    """One number a channel, shape (channels,), in the shape that broadcasts against the output."""
+    if consumer.stacked:
+        return numbers.reshape(consumer.parts, 1, -1)
+    axes = consumer.y.rank or 1
+    return numbers.reshape([-1 if axis == channel_axis(consumer) % axes else 1 for axis in range(axes)])
+
+
+def constant_bias(bias: tuple[Op, int] | None, consumer: Consumer) -> np.ndarray:
+    """The bias as it is, shape (G, o); zeros where there is none."""
+    value = bias[0].input(bias[1]) if bias is not None else None
+    if bias is None or value is None:
+        return np.zeros((consumer.parts, consumer.outputs))
+    beta = bias[0].attributes.get("beta", 1.0) if bias[0].kind == "Gemm" else 1.0
+    return value.array().astype(np.float64).reshape(consumer.parts, consumer.outputs) * beta
+
+
+def sites(
+    dense: Groups,
+    slim: Graph,
+    keep: Mapping[Layout, np.ndarray],
+    mixing: Mapping[str, np.ndarray] | None = None,
+) -> Iterator[Site]:
+    """The sites of a slim model in the order in which it runs; ``keep`` are the dense factors that were cut.
+
+    ``mixing`` has, by the name of a dense output, a square matrix over its channels that the slim output is made with.
+    """
     values = {value.name: value for value in dense.coupling.graph.values()}
     readers = readers_of(slim)
     position = {value: i for i, op in enumerate(slim.ops) for value in op.outputs}
     place = {op: i for i, op in enumerate(slim.ops)}
     found = [c for c in consumers_of(find_groups(couple(slim))).values() if isinstance(c, Consumer)]
     for consumer in sorted(found, key=lambda c: place[c.op]):
-        found_bias = _bias(consumer, readers, slim.outputs)
+        found_bias = bias_of(consumer, readers, slim.outputs)
         if found_bias is None:
             continue
         bias, output = found_bias
         value = values.get(output.name)
         axes = dense.coupling.axes(value) if value is not None else None
+        if axes is not None and consumer.stacked and len(kept(axes[-3], keep)) != axes[-3].size:
+            continue  # matrices of the stack went: what is left has no target of the same shape
         if axes is not None:
             channels = kept(axes[channel_axis(consumer)], keep)
             stream = None if output in slim.outputs else _stream(output, readers, position, place[consumer.op])
             target = stream[0] if stream else output
             clip = None if target in slim.outputs else _clip(readers.get(target, []))
             normalised = [op.kind for op in readers.get(output, [])] == ["BatchNormalization"]
-            yield Site(consumer, bias, output, stream, channels, normalised, clip)
+            mixed = (mixing or {}).get(consumer.y.name)
+            columns = None if mixed is None else mixed[:, channels]
+            yield Site(consumer, bias, output, stream, channels, normalised, clip, columns)
 
 
 def readers_of(graph: Graph) -> dict[Value, list[Op]]:
@@ -89,7 +121,7 @@ def readers_of(graph: Graph) -> dict[Value, list[Op]]:
     return readers
 
 
-def _bias(
+def bias_of(
     consumer: Consumer, readers: Mapping[Value, list[Op]], outputs: Sequence[Value]
 ) -> tuple[tuple[Op, int] | None, Value] | None:
     """The bias and the value that holds the output with it; None where the op adds something that is no bias."""
@@ -101,7 +133,7 @@ def _bias(
         own = op.input(2)
         return ((op, 2), y) if own is None or (own.is_constant and _size(own) == consumer.outputs) else None
     ops = readers.get(y, [])
-    alone = len(ops) == 1 and y not in outputs
+    alone = len(ops) == 1 and y not in outputs and not consumer.stacked
     if alone and ops[0].kind == "Add" and y.shape is not None and channel_axis(consumer) == -1:
         for slot, value in enumerate(ops[0].inputs):
             if value is not None and value.is_constant and value.shape == y.shape[-1:]:
@@ -111,7 +143,7 @@ def _bias(
 
 def takes_bias(consumer: Consumer, graph: Graph) -> bool:
     """Whether a constant can be added to every channel of what a layer gives."""
-    found = _bias(consumer, readers_of(graph), graph.outputs)
+    found = bias_of(consumer, readers_of(graph), graph.outputs)
     return found is not None and found[0] is not None
 
 
@@ -187,9 +219,4 @@ class Editor:
 
     def current_bias(self, site: Site) -> np.ndarray:
         """The bias as it is, shape (G, o); zeros where there is none."""
-        shape = (site.consumer.parts, site.consumer.outputs)
-        value = site.bias[0].input(site.bias[1]) if site.bias is not None else None
-        if site.bias is None or value is None:
-            return np.zeros(shape)
-        beta = site.bias[0].attributes.get("beta", 1.0) if site.bias[0].kind == "Gemm" else 1.0
-        return value.array().astype(np.float64).reshape(shape) * beta
+        return constant_bias(site.bias, site.consumer)

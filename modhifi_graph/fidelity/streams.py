@@ -29,6 +29,19 @@ class Destination:
 
 def destinations(graph: Graph, consumers: Sequence[Consumer]) -> dict[Consumer, Destination]:
     """Follow every consumer's output to the first additions and layers it reaches."""
+    readers, by_op, outputs = _tables(graph, consumers)
+    return {consumer: _follow(consumer.y, False, readers, by_op, outputs) for consumer in consumers}
+
+
+def read_by(graph: Graph, starts: Sequence[Value], consumers: Sequence[Consumer]) -> list[tuple[Consumer, ...]]:
+    """The first layers that read what becomes of each value, when what is added to it on the way is no stream."""
+    readers, by_op, outputs = _tables(graph, consumers)
+    return [_follow(start, True, readers, by_op, outputs).feeds for start in starts]
+
+
+def _tables(
+    graph: Graph, consumers: Sequence[Consumer]
+) -> tuple[Mapping[Value, list[Op]], Mapping[Op, list[Consumer]], set[Value]]:
     readers: dict[Value, list[Op]] = defaultdict(list)
     for op in graph.ops:
         for value in {v for v in op.inputs if v is not None}:
@@ -36,16 +49,19 @@ def destinations(graph: Graph, consumers: Sequence[Consumer]) -> dict[Consumer, 
     by_op: dict[Op, list[Consumer]] = defaultdict(list)
     for consumer in consumers:
         by_op[consumer.op].append(consumer)
-    outputs = set(graph.outputs)
-    return {consumer: _follow(consumer.y, readers, by_op, outputs) for consumer in consumers}
+    return readers, by_op, set(graph.outputs)
 
 
 def _follow(
-    start: Value, readers: Mapping[Value, list[Op]], by_op: Mapping[Op, list[Consumer]], outputs: set[Value]
+    start: Value,
+    gated: bool,
+    readers: Mapping[Value, list[Op]],
+    by_op: Mapping[Op, list[Consumer]],
+    outputs: set[Value],
 ) -> Destination:
     joins, feeds = dict[Value, None](), dict[Consumer, None]()
     seen: set[tuple[Value, bool]] = set()
-    pending = [(start, False)]
+    pending = [(start, gated)]
     while pending:
         value, gated = pending.pop()
         if (value, gated) in seen:

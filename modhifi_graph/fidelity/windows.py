@@ -60,9 +60,12 @@ def windows(groups: Groups, slim: Graph, keep: Mapping[Layout, np.ndarray]) -> I
         consumer = dense.get(site.consumer.y.name)
         if consumer is None:
             continue
-        binding = groups.coupling.bindings[consumer.op]
-        parts = kept(binding.factors["g"], keep) if consumer.parts > 1 else np.zeros(1, int)
-        rows = site.channels.reshape(len(parts), -1) % consumer.outputs
+        if consumer.parts == 1 or consumer.stacked:
+            parts = np.arange(consumer.parts)
+            rows = np.tile(site.channels, (consumer.parts, 1))
+        else:
+            parts = kept(groups.coupling.bindings[consumer.op].factors["g"], keep)
+            rows = site.channels.reshape(len(parts), -1) % consumer.outputs
         yield Window(site, consumer, parts, rows, with_taps(kept(consumer.contraction.layout, keep), consumer.taps))
 
 

@@ -6,22 +6,36 @@ import numpy as np
 import pytest
 
 from modhifi_graph.axes.groups import Group
-from modhifi_graph.fidelity.analysis import analyse, scorable, unobserved
+from modhifi_graph.fidelity.analysis import UNMET, analyse, scorable, unobserved
 from modhifi_graph.fidelity.scores import CRITERIA
 
 from .layers import Net
 
 
-def test_groups_between_activations_are_not_scored() -> None:
+def test_groups_between_activations_take_inputs_to_be_scored() -> None:
     net = Net.named("attention_separate")
     found, unscored = scorable(net.groups)
     names = {group.name for group in net.groups.groups}
     assert {group.name for group in found} | set(unscored) == names
     assert not {group.name for group in found} & set(unscored)
     dims = [g for g in net.groups.groups if g.size == 4]
-    assert [unscored[g.name] for g in dims] == [
-        f"consumed by {dims[0].consumers[0].op}: two activations meet there, and no weight can be refitted"
-    ]
+    assert [unscored[g.name] for g in dims] == [f"consumed by {dims[0].consumers[0].op}: {UNMET}"]
+    analysis = analyse(net.program, net.groups, net.batches, threads=1)
+    assert analysis.unscored == {}
+    assert {ranking.group.name for ranking in analysis.rankings} == names
+
+
+@pytest.mark.parametrize("name", ["attention_separate", "attention_fused_split", "attention_gqa", "attention_rope"])
+@pytest.mark.parametrize("criterion", CRITERIA)
+def test_queries_and_keys_are_ranked_by_every_criterion(name: str, criterion: str) -> None:
+    net = Net.named(name, samples=32)
+    analysis = analyse(net.program, net.groups, net.batches, criterion=criterion, threads=1)
+    assert analysis.unscored == {}
+    for ranking in analysis.rankings:
+        assert sorted({*ranking.order, *range(ranking.group.size)}) == list(range(ranking.group.size))
+        assert len(ranking.order) == len(ranking.costs) == ranking.group.size - 1
+        assert np.all(np.isfinite(ranking.costs))
+        assert ranking.costs.sum() > 0
 
 
 def test_layers_that_are_no_linear_map_with_a_weight_are_not_scored() -> None:

@@ -187,6 +187,22 @@ def test_columns_say_which_component_owns_each_input() -> None:
     np.testing.assert_array_equal(attention.consumers["wo"].columns(dims.factor), np.tile(np.arange(2), 3))
 
 
+def test_each_matrix_of_a_stack_reads_rows_of_its_own() -> None:
+    net = Net.named("experts", samples=8)
+    found = net.consumers["down"]
+    assert (found.parts, found.inputs, found.outputs) == (3, 10, 6)
+    rows = net.rows("down")
+    np.testing.assert_array_equal(rows, net.values["r"].transpose(1, 0, 2, 3).reshape(3, 32, 10))
+    y = torch.from_numpy(net.values["e"])
+    assert found.positions(net.values["r"].shape) == (32, 1)
+    out = found.output_rows(y, torch.arange(32)).numpy()
+    np.testing.assert_allclose(out, np.einsum("gop,grp->gro", found.weight(), rows), atol=1e-5)
+    raw = found.op.inputs[1].array()  # type: ignore[union-attr]
+    np.testing.assert_array_equal(found.parameter(found.weight(), raw), raw)
+    (group,) = net.groups.groups
+    assert (group.size, group.kind) == (10, "hidden")
+
+
 @pytest.mark.parametrize(
     ("graph", "reason"),
     [

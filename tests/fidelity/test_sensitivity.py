@@ -28,7 +28,9 @@ def test_relative_error_is_the_mean_over_outputs_of_error_over_variance() -> Non
     assert relative_error(a, a) == 0
 
 
-@pytest.mark.parametrize("name", ["conv_chain", "residual_projection", "two_outputs", "attention_gqa", "swiglu"])
+@pytest.mark.parametrize(
+    "name", ["conv_chain", "residual_projection", "two_outputs", "attention_gqa", "swiglu", "experts"]
+)
 def test_prices_are_the_errors_of_the_refitted_model(name: str) -> None:
     """Against the model with those weights written into it, and the outputs' means restored by a bias."""
     net = Net.named(name, samples=32)
@@ -64,6 +66,8 @@ def _write(model: ir.Model, consumer: object, weight: torch.Tensor, mean: torch.
     shift = torch.einsum("gop,gp->go", before - weight, mean).reshape(-1).numpy().astype(np.float32)
     if node.op_type == "Conv":
         shift = shift.reshape(1, -1, *[1] * (array.ndim - 2))
+    if consumer.stacked:  # type: ignore[attr-defined]
+        shift = shift.reshape(len(array), 1, -1)
     constants = []
     for name, value in ((f"{node.name}_w", array), (f"{node.name}_s", shift)):
         constants.append(ir.Value(name=name, const_value=ir.tensor(value, name=name)))

@@ -370,3 +370,16 @@ def test_the_seed_chooses_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_array_equal(weights[0], weights[1])
     assert not np.array_equal(weights[0], weights[2])
     np.testing.assert_allclose(weights[0], weights[2], atol=0.4 * np.abs(weights[0]).max())
+
+
+def test_experts_that_all_run_are_refitted_each_by_itself() -> None:
+    """Every matrix of the stack against a regression of its own rows; no bias can make up for anything."""
+    model, keep = Net.named("experts", samples=400), (0, 2, 3, 5, 8, 9)
+    errors = [model.error(model.compensated({"up": keep}, method)) for method in ("none", "lstsq", "sequential")]
+    assert errors[2] <= errors[1] * (1 + 1e-3) < 0.9 * errors[0]
+    slim = model.compensated({"up": keep}, "sequential")
+    found, old = parameter(slim, "MatMul", 1, 1), parameter(model.model, "MatMul", 1, 1).astype(np.float64)
+    for expert in range(3):
+        x, target = model.values["r"][:, expert][..., list(keep)], model.values["e"][:, expert]
+        expected, _ = regression(x, target, old[expert, list(keep)], intercept=False)
+        close(found[expert], expected)

@@ -39,6 +39,22 @@ SEQUENCES = {
           d = MatMul(h, down)
           y = Add(x, d)
         }""",
+    # three experts that all run, as in Llama 4: every matrix of a stack on rows of its own
+    "experts": """
+        g (float[N,4,6] x) => (float[N,4,6] y)
+        <float[6,3] router, float[3,6,10] up, float[3,10,6] down, int64[1] a1 = {1}, int64[1] a3 = {3}> {
+          x1 = Unsqueeze(x, a1)
+          h = MatMul(x1, up)
+          r = Relu(h)
+          e = MatMul(r, down)
+          m = MatMul(x, router)
+          p = Softmax<axis = -1>(m)
+          t = Transpose<perm = [0,2,1]>(p)
+          w = Unsqueeze(t, a3)
+          c = Mul(e, w)
+          s = ReduceSum<keepdims = 0>(c, a1)
+          y = Add(x, s)
+        }""",
     "attention_fused_gather": """
         g (float[N,5,12] x) => (float[N,5,12] y)
         <float[12,36] wqkv, float[36] bqkv, float[12,12] wo, float[12] bo, int64[5] five = {0,5,3,3,4},

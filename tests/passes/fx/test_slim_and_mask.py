@@ -18,7 +18,7 @@ from modhifi_graph.dialects.aten_lowering import Lowering  # noqa: E402
 from modhifi_graph.passes.fx.fold_batchnorm import FoldBatchNorm  # noqa: E402
 from modhifi_graph.passes.fx.mask import Mask  # noqa: E402
 from modhifi_graph.passes.fx.slim import Slim  # noqa: E402
-from modhifi_graph.plan import Plan, random_plan  # noqa: E402
+from modhifi_graph.plan import GroupPlan, Plan, random_plan  # noqa: E402
 
 from ...oracles import modules, params, zoo  # noqa: E402
 from ...oracles.test_equivalence import BRANCHES, LAST_BRANCH  # noqa: E402
@@ -215,3 +215,12 @@ def test_the_zoo(name: str) -> None:
         assert list(case.branches)[-1] == LAST_BRANCH[name]
     for seed, fraction, depth in DEPTHS[1:] if case.branches else ():
         assert case.slim_against_mask(seed, fraction, depth) < TOLERANCE
+
+
+def test_queries_and_keys_may_become_narrower_than_values() -> None:
+    """Attention then gives its result in another memory layout, of which the views that were exported need not exist."""
+    case = Case(zoo.module("bert"), tuple(torch.from_numpy(array) for array in zoo.samples("bert").values()))
+    dims = [g for g in case.groups.groups if any(not c.weighted for c in g.consumers)]
+    assert len(dims) == 2
+    plan = Plan(tuple(GroupPlan(group.name, group.size, tuple(range(0, group.size, 2))) for group in dims))
+    assert case.distance(case.after(Slim(plan)), case.after(Mask(plan))) < TOLERANCE
