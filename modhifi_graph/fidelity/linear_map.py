@@ -19,7 +19,7 @@ class LinearMap:
     def apply(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """``W x``. O(rows G o p)."""
         if self.consumer.op.kind != "Conv":
-            return self._turned(self._turned(x) @ self._matrices(weight).mT)
+            return self._turned(self._read(x) @ self._matrices(weight).mT)
         padded, stride, dilation = self._windows(x)
         kernel = weight.reshape(-1, weight.shape[2] // self.consumer.taps, *self._kernel)
         y: torch.Tensor = torch.ops.aten.convolution(
@@ -31,8 +31,8 @@ class LinearMap:
         """``W^T r``, shaped like ``x``, and ``sum of r x^T`` over all positions, shaped like ``weight``."""
         if self.consumer.op.kind != "Conv":
             turned = self._turned(residual)
-            outer = self._rows(turned).mT @ self._rows(self._turned(x))
-            return self._turned(turned @ self._matrices(weight)), outer
+            outer = self._rows(turned).mT @ self._rows(self._read(x))
+            return self._read(turned @ self._matrices(weight)), outer
         padded, stride, dilation = self._windows(x)
         kernel = weight.reshape(-1, weight.shape[2] // self.consumer.taps, *self._kernel)
         dims = len(stride)
@@ -88,6 +88,12 @@ class LinearMap:
     def _rows(self, x: torch.Tensor) -> torch.Tensor:
         """The rows that each matrix of a product meets, from an activation with its channels last."""
         return stack_rows(x) if self.consumer.stacked else x.reshape(1, -1, x.shape[-1])
+
+    def _read(self, x: torch.Tensor) -> torch.Tensor:
+        """An input of a product with its channels last, or back."""
+        if self.consumer.op.kind == "Gemm" and self.consumer.op.attributes.get("transA"):
+            return x.T
+        return self._turned(x)
 
     def _turned(self, x: torch.Tensor) -> torch.Tensor:
         """Channels last, or back."""

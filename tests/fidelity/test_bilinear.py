@@ -188,6 +188,43 @@ def test_the_slim_models_logits_are_nearer_than_plainly_sliced_ones(name: str, s
     assert errors[1] < share * errors[0]
 
 
+def test_a_chain_that_ends_in_queries_aims_at_what_makes_up_for_those_that_went() -> None:
+    """Refitted as a whole the queries' two layers come nearer to the dense logits, not to the dense queries."""
+    net = Net.of(
+        """
+        g (float[N,5,6] x) => (float[N,5,6] y)
+        <float[6,10] w0, float[10] b0, float[10,8] wq, float[8] bq, float[6,8] wk, float[6,8] wv, float[8,6] wo,
+         int64[4] four = {0,0,2,4}, int64[3] three = {0,0,8}> {
+          h = MatMul(x, w0)
+          hb = Add(h, b0)
+          r = Relu(hb)
+          qm = MatMul(r, wq)
+          qb = Add(qm, bq)
+          km = MatMul(x, wk)
+          vm = MatMul(x, wv)
+          q4 = Reshape(qb, four)
+          k4 = Reshape(km, four)
+          v4 = Reshape(vm, four)
+          q = Transpose<perm = [0,2,1,3]>(q4)
+          k = Transpose<perm = [0,2,3,1]>(k4)
+          v = Transpose<perm = [0,2,1,3]>(v4)
+          s = MatMul(q, k)
+          p = Softmax<axis = -1>(s)
+          a = MatMul(p, v)
+          at = Transpose<perm = [0,2,1,3]>(a)
+          f = Reshape(at, three)
+          y = MatMul(f, wo)
+        }""",
+        400,
+    )
+    keep = {met(net).meeting.group.name: (0, 1, 3), "w0": (0, 2, 3, 5, 6, 8, 9)}
+    none, apart, together = (
+        unseen_by_softmax(run(net.compensated(keep, method), net.feeds, ["s"])["s"] - net.values["s"])
+        for method in ("none", "sequential", "joint")
+    )
+    assert together < 0.95 * apart < 0.95 * none
+
+
 def test_batches_add_up() -> None:
     net = Net.named("attention_gqa", SAMPLES)
     each = met(net)

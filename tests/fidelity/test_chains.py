@@ -56,6 +56,43 @@ RESIDUAL = """
       y = MatMul(u, w3)
     }"""
 
+STACKS = """
+    g (float[N,3,4,6] x) => (float[N,3,4,5] y)
+    <float[6,8] w0, float[3,8,7] w1, float[3,7,9] w2, float[3,9,8] w3, float[8,5] w4> {
+      a = MatMul(x, w0)
+      ra = Relu(a)
+      b = MatMul(ra, w1)
+      rb = Relu(b)
+      c = MatMul(rb, w2)
+      rc = Relu(c)
+      d = MatMul(rc, w3)
+      rd = Relu(d)
+      y = MatMul(rd, w4)
+    }"""
+
+MIXER = """
+    g (float[N,4,7] x) => (float[N,6,5] y)
+    <float[8,4,3] w0, float[6,8,3] w1, float[7,5] w2> {
+      a = Conv<pads = [1,1]>(x, w0)
+      r = Relu(a)
+      b = Conv<pads = [1,1]>(r, w1)
+      s = Relu(b)
+      y = MatMul(s, w2)
+    }"""
+
+TURNED = """
+    g (float[N,6] x) => (float[N,5] y)
+    <float[6,8] w0, float[8,9] w1, float[9,7] w2, float[7,5] w3> {
+      z = MatMul(x, w0)
+      zr = Relu(z)
+      t = Transpose<perm = [1,0]>(zr)
+      a = Gemm<transA = 1>(t, w1)
+      r = Relu(a)
+      b = MatMul(r, w2)
+      c = Relu(b)
+      y = MatMul(c, w3)
+    }"""
+
 
 @pytest.mark.parametrize(
     ("graph", "expected"),
@@ -69,6 +106,9 @@ RESIDUAL = """
         (READ_TWICE, []),
         (SHOWN, []),
         (RESIDUAL, ["w1 w2"]),
+        (STACKS, ["w1 w2 w3"]),  # each matrix reads rows of its own, which a plain one reads and gives all alike
+        (MIXER, ["w0 w1"]),  # the last layer mixes places, not channels
+        (TURNED, ["w1 w2 w3"]),
     ],
 )
 def test_chains(graph: str, expected: list[str]) -> None:

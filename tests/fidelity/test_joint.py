@@ -19,7 +19,7 @@ from modhifi_graph.fidelity.ridge import RIDGE, damped
 from modhifi_graph.fidelity.sites import sites
 
 from .layers import Net, run
-from .test_chains import GATED
+from .test_chains import GATED, MIXER, STACKS, TURNED
 from .test_sequential import BROADCAST, CONVOLUTIONS, INTERLEAVED, MLP, TRANSFORMER
 
 NETS = {
@@ -29,6 +29,7 @@ NETS = {
     "interleaved": (INTERLEAVED, {"w0": (0, 1, 4, 5, 7), "w2": (0, 2, 3, 6), "w1": (0, 1, 2, 4, 6)}),
     "broadcast": (BROADCAST, {"w0": (0, 1, 4, 5, 7), "w1": (0, 2, 3, 5)}),
     "gated": (GATED, {"w0": (0, 2, 3, 5)}),
+    "stacks": (STACKS, {"w1": (0, 2, 3, 5, 6), "w2": (0, 1, 2, 4, 6, 7)}),
 }
 
 
@@ -166,6 +167,17 @@ def test_without_an_activation_it_is_regression() -> None:
 @pytest.mark.parametrize("name", NETS)
 def test_it_gets_nearer_than_one_by_one(name: str) -> None:
     model, keep = net(name), NETS[name][1]
+    apart, together = (model.error(model.compensated(keep, method)) for method in ("sequential", "joint"))
+    assert together < 0.98 * apart
+
+
+@pytest.mark.parametrize(
+    ("graph", "keep"),
+    [(MIXER, {"w0": (0, 1, 4, 5, 7)}), (TURNED, {"w1": (0, 2, 3, 5, 7), "w2": (0, 1, 4, 6)})],
+    ids=["mixer", "turned"],
+)
+def test_inputs_and_outputs_may_have_their_channels_elsewhere(graph: str, keep: dict[str, tuple[int, ...]]) -> None:
+    model = Net.of(graph, samples=400)
     apart, together = (model.error(model.compensated(keep, method)) for method in ("sequential", "joint"))
     assert together < 0.98 * apart
 

@@ -21,8 +21,10 @@ OPS = {
     "three axes": ("float[N,2,4,4,4] x", "float[3,2,2,2,2] w", "Conv(x, w)"),
     "gemm": ("float[N,5] x", "float[5,3] w", "Gemm<alpha = 0.5>(x, w)"),
     "gemm, transposed": ("float[N,5] x", "float[3,5] w", "Gemm<transB = 1>(x, w)"),
+    "gemm, input transposed": ("float[5,N] x", "float[5,3] w", "Gemm<transA = 1>(x, w)"),
     "matmul": ("float[N,4,5] x", "float[5,3] w", "MatMul(x, w)"),
     "matmul from the left": ("float[N,5,4] x", "float[3,5] w", "MatMul(w, x)"),
+    "a stack of matrices": ("float[N,2,4,5] x", "float[2,5,3] w", "MatMul(x, w)"),
 }
 
 

@@ -132,6 +132,20 @@ def test_consumers_that_read_the_same_share_their_moments() -> None:
     assert found[net.consumers["gate"]] is not found[net.consumers["down"]]
 
 
+def test_a_stack_of_matrices_shares_its_moments_with_no_plain_one() -> None:
+    graph = """
+        g (float[N,3,4,6] x) => (float[N,3,4,5] y, float[N,3,4,5] z) <float[3,6,5] stack, float[6,5] plain> {
+          y = MatMul(x, stack)
+          z = MatMul(x, plain)
+        }"""
+    net = Net.of(graph, samples=8)
+    found = observe(net.program, net.batches, net.layers, threads=1).moments
+    stack, plain = found[net.consumers["stack"]], found[net.consumers["plain"]]
+    assert (stack.count, plain.count) == (8 * 4, 8 * 12)
+    np.testing.assert_allclose(stack.mean, net.feeds["x"].mean((0, 2)), atol=1e-6)
+    np.testing.assert_allclose(plain.mean, net.feeds["x"].mean((0, 1, 2))[None], atol=1e-6)
+
+
 def test_turns_hold_just_as_many_visits() -> None:
     for batches in range(1, 12):
         for visits in range(1, batches + 1):
