@@ -94,18 +94,18 @@ def _pointwise(kind: str) -> Entry:
 
 
 def _product(kind: str) -> Entry:
-    """With a number its value is an attribute; a rounded quotient is no plain division."""
+    """A rounded quotient is no plain division."""
+    return lambda a: Call(kind if a.rounding_mode is None else "Pointwise", a.tensors(), _number(a))
 
-    def call(a: Arguments) -> Call:
-        number = {"scalar": float(a.other)} if isinstance(a.other, int | float) else {}
-        return Call(kind if a.rounding_mode is None else "Pointwise", a.tensors(), number)
 
-    return call
+def _number(a: Arguments) -> dict[str, float]:
+    """The second operand, as an attribute, where it is a number."""
+    return {"scalar": float(a.other)} if isinstance(a.other, int | float) else {}
 
 
 def _add(kind: str) -> Entry:
     """A scaled second summand is no plain addition."""
-    return lambda a: Call(kind if a.alpha in (None, 1) else "Pointwise", a.tensors())
+    return lambda a: Call(kind if a.alpha in (None, 1) else "Pointwise", a.tensors(), _number(a))
 
 
 def _clamp(a: Arguments) -> Call:

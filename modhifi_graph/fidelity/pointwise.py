@@ -42,6 +42,8 @@ class Region:
         known[self.start] = start, torch.ones_like(start)
         for op in self.ops:
             given = [known[v] if v in known else (_constant(v, start), None) for v in op.inputs if v is not None]
+            if "scalar" in op.attributes:
+                given.append((torch.tensor(op.attributes["scalar"]).to(start), None))
             known[op.outputs[0]] = POINTWISE[op.kind](op, given)
         value, slope = known[self.end]
         assert slope is not None
@@ -81,7 +83,7 @@ def _same_shape(a: Value, b: Value) -> bool:
 
 def is_pointwise(op: Op) -> bool:
     """Whether the table has the op, as it is written here."""
-    count = sum(value is not None for value in op.inputs)
+    count = sum(value is not None for value in op.inputs) + ("scalar" in op.attributes)
     if op.kind not in POINTWISE or op.domain or len(op.outputs) != 1:
         return False
     if op.kind in BINARY:
