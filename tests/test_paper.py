@@ -105,7 +105,7 @@ def test_pruning_is_what_optimize_makes(arguments: list[str]) -> None:
 def test_noise_has_the_energy_that_it_should_have(arguments: list[str]) -> None:
     options = Options(budget=Keep(1.0), plan=None, threads=1)
     front = OnnxFrontEnd("model.onnx", options)
-    batches = front.calibration("calib.npz", options, lambda *_: None)
+    batches = front.calibration("calib.npz", options)
     assert batches is not None
     random = np.random.default_rng(0)
     layers = [noisy for g in scored(front, batches, options).groups for noisy in noise.readers(g, random)]

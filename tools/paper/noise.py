@@ -19,8 +19,9 @@ from modhifi_graph.dialects.program import Feeds
 from modhifi_graph.exporters import onnxruntime as backend
 from modhifi_graph.fidelity.consumers import Consumer
 from modhifi_graph.fidelity.moments import Moments
+from modhifi_graph.fidelity.output_error import relative_error
 from modhifi_graph.fidelity.selection import Keep
-from modhifi_graph.fidelity.sensitivity import first_samples, relative_error
+from modhifi_graph.fidelity.sensitivity import first_samples
 from modhifi_graph.frontends.onnx import OnnxFrontEnd
 from modhifi_graph.models import to_proto
 from modhifi_graph.options import Options
@@ -54,7 +55,7 @@ class Noisy:
 def measure(subject: Subject, cells: Sequence[Cell]) -> Measured:
     options = Options(budget=Keep(1.0), plan=None, seed=subject.seed, threads=subject.threads)
     front = OnnxFrontEnd(subject.source, options)
-    data = front.calibration(subject.calib, options, lambda stage, done, total: None)
+    data = front.calibration(subject.calib, options)
     assert data is not None
     few = first_samples(data.feeds, JUDGED)
     reference = _outputs(to_proto(front.opened.model), few, subject.threads)
