@@ -126,11 +126,14 @@ def optimize(
     keep: Annotated[float | None, typer.Option(help="Fraction of every group that stays, in (0, 1].")] = None,
     plan: Annotated[Path | None, typer.Option(help="Apply a plan that --plan-out wrote.")] = None,
     plan_out: Annotated[Path | None, typer.Option(help="Write which components stay, as JSON.")] = None,
-    mode: Annotated[str, typer.Option(help="default, or paper: ModHiFi-P as published.")] = "default",
+    mode: Annotated[str, typer.Option(help="default, or paper: ModHiFi-P.")] = "default",
     percentile: Annotated[
-        float, typer.Option(help="Mode paper: what every output channel gives up in a round, 0.01 to 0.2 there.")
+        float, typer.Option(help="Mode paper: the share that HiFi sets give up in a round, 0.01 to 0.2 there.")
     ] = 0.1,
     rounds: Annotated[int | None, typer.Option(min=1, help="Mode paper: so many rounds instead of a budget.")] = None,
+    hifi_sets: Annotated[
+        str, typer.Option(help="Mode paper: HiFi sets of every layer, or of every output channel: layer or channel.")
+    ] = "layer",
     criterion: Annotated[
         str | None,
         typer.Option(help="What to remove: obs (fidelity in mode paper), alpha, rowsum, energy, magnitude or random."),
@@ -202,6 +205,7 @@ def optimize(
             mode=mode,
             percentile=percentile,
             rounds=rounds,
+            hifi_sets=hifi_sets,
             criterion=criterion,
             compensation=compensation,
             samples=samples,

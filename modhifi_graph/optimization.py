@@ -54,6 +54,7 @@ def optimize(
     mode: str = "default",
     percentile: float = PERCENTILE,
     rounds: int | None = None,
+    hifi_sets: str = "layer",
     criterion: str | None = None,
     compensation: str | None = None,
     samples: int | None = None,
@@ -91,12 +92,16 @@ def optimize(
     plan : Plan
         Apply this plan instead. Exactly one of these is given; mode "paper" takes ``macs``, ``params`` or ``rounds``.
     mode : str, default "default"
-        ``paper`` is ModHiFi-P as published (:mod:`modhifi_graph.rounds`): every output channel gives up the lowest
-        ``percentile`` of its contributions, and what all have given up goes, in rounds until ``macs`` or ``params`` is met.
+        ``paper`` is ModHiFi-P (:mod:`modhifi_graph.rounds`): HiFi sets give up the lowest ``percentile`` of what they score,
+        and what all have given up goes, in rounds until ``macs`` or ``params`` is met.
     percentile : float in (0, 1), default 0.1
         Only for mode "paper"; there from 0.01 to 0.2.
     rounds : int, default 1
         Only for mode "paper", in place of a budget: so many rounds, and the sparsity is what comes out.
+    hifi_sets : str, default "layer"
+        Only for mode "paper": whose HiFi sets are kept. ``layer``: of every layer, all but the lowest scores that hold a share
+        ``percentile`` of their sum; ``channel``, the paper's text to the letter: of every output channel, all but a share
+        ``percentile`` of its contributions (see :mod:`modhifi_graph.fidelity.hifi`).
     criterion : str, default "obs", or "fidelity" in mode "paper"
         One of ``obs``, ``fidelity``, ``alpha``, ``rowsum``, ``energy``, ``magnitude``, ``random``.
     compensation : str, default "joint", or "scalar" in mode "paper"
@@ -141,6 +146,7 @@ def optimize(
         mode=mode,
         percentile=percentile,
         rounds=rounds,
+        hifi_sets=hifi_sets,
         reestimate_batchnorm=mode == "paper" if reestimate_batchnorm is None else reestimate_batchnorm,
         samples=samples,
         seed=seed,

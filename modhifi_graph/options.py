@@ -31,6 +31,7 @@ class Options:
     mode: str = "default"
     percentile: float = PERCENTILE
     rounds: int | None = None
+    hifi_sets: str = "layer"
     reestimate_batchnorm: bool = False
     samples: int | None = None
     seed: int = 0
@@ -79,6 +80,8 @@ class Options:
             raise InputError(f"rounds is {self.rounds}; expected at least 1")
         if not 0 < self.percentile < 1:
             raise InputError(f"percentile is {self.percentile:g}; expected a fraction between 0 and 1")
+        if self.hifi_sets not in hifi.SETS:
+            raise InputError(f"hifi_sets {self.hifi_sets!r} is unknown; choose one of {', '.join(hifi.SETS)}")
         if self.criterion not in hifi.CRITERIA:
             raise InputError(f"criterion {self.criterion!r} is none of mode paper's: {', '.join(hifi.CRITERIA)}")
         if self.compensation not in ("none", *local.METHODS):
@@ -97,7 +100,12 @@ class Options:
 
     def settings(self, samples: int) -> dict[str, Any]:
         """What a plan says about how it was made."""
-        paper = {"mode": self.mode, "percentile": self.percentile, "rounds": self.rounds}
+        paper = {
+            "mode": self.mode,
+            "percentile": self.percentile,
+            "rounds": self.rounds,
+            "hifi_sets": self.hifi_sets,
+        }
         return {
             **({} if self.budget is None else {self.budget.kind: self.budget.fraction}),
             **(paper if self.mode == "paper" else {}),

@@ -35,6 +35,7 @@ from modhifi_graph.progress import Progress
 from modhifi_graph.verification import Verification
 
 Keep = Mapping[Layout, np.ndarray]
+_HOLDERS = {"layer": "layer", "channel": "output channel"}
 Seen = tuple[Window, torch.Tensor, Moments]
 
 
@@ -46,7 +47,7 @@ class Pruned:
     ----------
     plan : what stays of the dense model.
     repairs : the weights and biases that go with it.
-    rounds : of every round its ``percentile``, how many components were ``removed``, the ``macs`` and ``params`` left, and
+    rounds : of every round its ``percentile`` (what HiFi sets gave up at the most), how many components were ``removed``, the ``macs`` and ``params`` left, and
         the ``error`` of the proof for the model that it began with.
     analysis : what was not scored and why, and warnings; there are no rankings.
     """
@@ -60,9 +61,10 @@ class Pruned:
 def prune(front: FrontEnd, groups: Groups, cost: Cost, data: Batches, options: Options, progress: Progress) -> Pruned:
     """Rounds until the budget is met; without one as many as ``options.rounds`` says, at the percentile as it is.
 
-    With a budget a round that would remove nothing raises the percentile, for those after it too, by ``options.percentile``;
-    none removes more than that share of the components, so that those that follow look anew; and the last one stops as soon
-    as the budget is met. Time: what :func:`modhifi_graph.fidelity.observe.observe` takes, a round.
+    With a budget a round removes what claims least, no more than a share ``options.percentile`` of the components, so that
+    those that follow look anew; the last one stops as soon as the budget is met. Of HiFi sets of output channels none goes
+    but what all give up at the percentile, and a round that would remove nothing raises it, for those after it too, by
+    ``options.percentile``. Time: what :func:`modhifi_graph.fidelity.observe.observe` takes, a round.
     """
     names, unscored = _members(front.program, groups, options)
     keep: dict[Layout, np.ndarray] = {}
@@ -75,7 +77,7 @@ def prune(front: FrontEnd, groups: Groups, cost: Cost, data: Batches, options: O
         error = replay(front, groups, slim, plan, repairs, data.feeds, options).max_abs_error
         seen = _observed(slim, groups, names, keep, repairs, data, options)
         warned = poor({w.site.consumer: moments for w, _, moments in seen}) if warned is None else warned
-        found = claims(seen, names, keep, options.criterion)
+        found = claims(seen, names, keep, options.criterion, options.hifi_sets)
         percentile, gone = _chosen(found, percentile, cost, keep, options)
         for group, removed in gone.items():
             keep[group.factor] = np.setdiff1d(keep.get(group.factor, np.arange(group.size)), removed)
@@ -96,7 +98,7 @@ def prune(front: FrontEnd, groups: Groups, cost: Cost, data: Batches, options: O
     if not keep and rows:
         warned = [
             *(warned or ()),
-            f"at percentile {percentile:g} every component is in the HiFi set of some output channel",
+            f"at percentile {percentile:g} every component is in the HiFi set of some {_HOLDERS[options.hifi_sets]}",
         ]
     analysis = Analysis((), {}, unscored, tuple(warned or ()))
     return Pruned(_plan(groups, keep, options.settings(data.samples)), repairs, rows, analysis)
@@ -192,7 +194,7 @@ def _observed(
 def _chosen(
     found: Sequence[Claims], percentile: float, cost: Cost, keep: Keep, options: Options
 ) -> tuple[float, dict[Group, list[int]]]:
-    """What goes in a round, and at which percentile: the given one, or with a budget the next at which anything does."""
+    """What goes in a round, and at which percentile: the given one, or with a budget the one that it takes."""
     if options.budget is None:
         return percentile, removable(found, percentile, options.limits)
     most = max(1, math.ceil(options.percentile * sum(len(c.components) for c in found)))
@@ -201,11 +203,20 @@ def _chosen(
         gone = sum(len(c.components) - left[c.group.factor] for c in found)
         return gone >= most or _is_met(cost, {**_counts(keep), **left}, options)
 
+    if options.hifi_sets == "layer":
+        gone = removable(found, 1.0, options.limits, is_enough)
+        return _highest(found, gone), gone
     gone = removable(found, percentile, options.limits, is_enough)
     while not gone and percentile < 1:
         percentile = min(1.0, round(percentile + options.percentile, 9))
         gone = removable(found, percentile, options.limits, is_enough)
     return percentile, gone
+
+
+def _highest(found: Sequence[Claims], gone: Mapping[Group, Sequence[int]]) -> float:
+    """The highest claim of what goes; 1 where nothing does."""
+    mine = [c.within[np.isin(c.components, gone[c.group])] for c in found if c.group in gone]
+    return float(np.concatenate(mine).max()) if mine else 1.0
 
 
 def removable(

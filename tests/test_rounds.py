@@ -18,7 +18,7 @@ from modhifi_graph.axes.coupling import couple
 from modhifi_graph.axes.groups import find_groups
 from modhifi_graph.dialects.onnx import lift
 from modhifi_graph.errors import InputError
-from modhifi_graph.fidelity.hifi import CRITERIA, Claims
+from modhifi_graph.fidelity.hifi import CRITERIA, SETS, Claims
 from modhifi_graph.fidelity.ridge import RIDGE
 from modhifi_graph.fidelity.selection import Limits
 from modhifi_graph.frontends.frontend import Optimized
@@ -65,8 +65,9 @@ class TestBudget:
         assert not [w for w in result.report["warnings"] if "budget" in w]
 
     @pytest.mark.parametrize("criterion", CRITERIA)
-    def test_the_rounds_add_up(self, criterion: str) -> None:
-        result = paper("residual_projection", macs=0.4, criterion=criterion)
+    @pytest.mark.parametrize("sets", SETS)
+    def test_the_rounds_add_up(self, criterion: str, sets: str) -> None:
+        result = paper("residual_projection", macs=0.4, criterion=criterion, hifi_sets=sets)
         rounds, components = result.report["rounds"], result.report["components"]
         assert len(rounds) > 1
         assert sum(row["removed"] for row in rounds) == components["before"] - components["after"]
@@ -74,9 +75,11 @@ class TestBudget:
         assert rounds[-1]["params"] == result.report["params"]["after"]
         assert [row["macs"] for row in rounds] == sorted({row["macs"] for row in rounds}, reverse=True)
         percentiles = [row["percentile"] for row in rounds]
-        assert percentiles == sorted(percentiles)
+        assert all(0 <= percentile <= 1 for percentile in percentiles)
+        assert sets == "layer" or percentiles == sorted(percentiles)
         assert all(row["removed"] <= 0.2 * components["before"] + 1 for row in rounds)
         assert result.plan.settings["criterion"] == criterion
+        assert result.plan.settings["hifi_sets"] == sets
         assert json.loads(json.dumps(result.report)) == result.report
 
     def test_out_of_reach(self) -> None:
@@ -101,12 +104,14 @@ class TestEmergent:
         kept = {entry.name: set(entry.keep) for entry in one.plan.groups}
         assert all(set(entry.keep) <= kept.get(entry.name, set(range(99))) for entry in three.plan.groups)
 
-    def test_one_round_is_the_default_and_may_remove_nothing(self) -> None:
-        result = paper("conv_chain", percentile=0.01)
+    @pytest.mark.parametrize(("sets", "holder"), [("layer", "layer"), ("channel", "output channel")])
+    def test_one_round_is_the_default_and_may_remove_nothing(self, sets: str, holder: str) -> None:
+        result = paper("conv_chain", percentile=0.01, hifi_sets=sets)
         assert [row["removed"] for row in result.report["rounds"]] == [0]
         assert result.plan.groups == ()
         assert any(
-            warning.startswith("at percentile 0.01 every component is in") for warning in result.report["warnings"]
+            warning == f"at percentile 0.01 every component is in the HiFi set of some {holder}"
+            for warning in result.report["warnings"]
         )
 
 
@@ -150,7 +155,7 @@ class TestRemovable:
 class TestScaling:
     def test_every_round_scales_what_the_one_before_left(self) -> None:
         """The weights after two rounds are those after one, times delta* from regressing on the contributions there."""
-        options: dict[str, Any] = {"percentile": 0.85, "only": ("w0",)}
+        options: dict[str, Any] = {"percentile": 0.85, "only": ("w0",), "hifi_sets": "channel"}
         one, two = (paper("conv_chain", 16, rounds=n, **options) for n in (1, 2))
         first, second = (list(result.plan.groups[0].keep) for result in (one, two))
         assert set(second) < set(first) < set(range(8))
@@ -235,19 +240,20 @@ class TestDialects:
         return path
 
     @pytest.mark.parametrize("keep_batchnorm", [False, True])
-    def test_the_same_plan_and_nearly_the_same_outputs(self, path: Path, keep_batchnorm: bool) -> None:
+    @pytest.mark.parametrize("sets", SETS)
+    def test_the_same_plan_and_nearly_the_same_outputs(self, path: Path, keep_batchnorm: bool, sets: str) -> None:
         module = modules.build("residual")[0]
         x = torch.randn(64, 3, 8, 8, generator=torch.Generator().manual_seed(1))
         settings: dict[str, Any] = {"mode": "paper", "macs": 0.5, "percentile": 0.2, "bench_seconds": 0}
-        settings["fold_batchnorm"] = not keep_batchnorm
+        settings.update(fold_batchnorm=not keep_batchnorm, hifi_sets=sets)
         mine = modhifi_graph.optimize(module, x[:4], calib=x, **settings)
         other = modhifi_graph.optimize(str(path), {"x": x.numpy()}, **settings)
         norms = [node.op_type for node in other.model.graph.node].count("BatchNormalization")
         assert norms == (3 if keep_batchnorm else 0)
         assert mine.plan.groups == other.plan.groups != ()
-        assert [(r["percentile"], r["removed"]) for r in mine.report["rounds"]] == [
-            (r["percentile"], r["removed"]) for r in other.report["rounds"]
-        ]
+        rounds, others = mine.report["rounds"], other.report["rounds"]
+        assert [row["removed"] for row in rounds] == [row["removed"] for row in others]
+        assert [row["percentile"] for row in rounds] == pytest.approx([row["percentile"] for row in others])
         with torch.no_grad():
             found = mine.model(x).numpy()
         (expected,) = run(other.model, {"x": x.numpy()}).values()
@@ -264,6 +270,7 @@ class TestDialects:
         ({"percentile": 1.0}, "percentile is 1; expected a fraction between 0 and 1"),
         ({"percentile": 0.0}, "percentile is 0; expected a fraction between 0 and 1"),
         ({"percentile": float("nan")}, "percentile is nan; expected a fraction between 0 and 1"),
+        ({"hifi_sets": "kernel"}, "hifi_sets 'kernel' is unknown; choose one of layer, channel"),
         ({"criterion": "obs"}, "criterion 'obs' is none of mode paper's: fidelity, alpha, rowsum, energy"),
         (
             {"compensation": "sequential"},
@@ -281,6 +288,7 @@ def test_refused(options: dict[str, Any], message: str) -> None:
     assert str(caught.value).startswith(message)
 
 
-def test_it_needs_inputs() -> None:
-    with pytest.raises(InputError, match="needs calibration inputs: give --calib"):
-        modhifi_graph.optimize(small.SMALL["conv_chain"](), mode="paper", compensation="none", bench_seconds=0)
+def test_without_inputs_they_are_synthesised() -> None:
+    result = modhifi_graph.optimize(small.SMALL["conv_chain"](), mode="paper", macs=0.7, samples=20, bench_seconds=0)
+    assert (result.report["calibration"]["source"], result.report["calibration"]["samples"]) == ("synthesised", 20)
+    assert result.report["macs"]["after"] <= 0.7 * result.report["macs"]["before"]

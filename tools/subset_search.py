@@ -4,17 +4,19 @@
     python tools/subset_search.py model.onnx --calib calib.npz --largest 16
 
 For every layer and every k: the Subset Fidelity of the best set (all are tried), and what each method misses of it. Prints a
-Markdown table of the worst k of every layer, for one scale a component (shared) and for one in every output channel (of).
+Markdown table of the worst k of every layer, for one scale a component (shared), for one in every output channel (of) and
+for refitted weights (least_squares), and at the end the most that each method misses anywhere.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from modhifi_graph.fidelity.subset import SubsetFidelity
 from modhifi_graph.scoring import ROWS, score
 
+READINGS = ("shared", "of", "least_squares")
 METHODS = ("forward", "backward", "exchange", "singletons", "random")
 
 
@@ -36,16 +38,24 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--largest", type=int, default=16, help="components of the largest layer looked at")
     parser.add_argument("--rows", type=int, default=ROWS)
     parser.add_argument("--samples", type=int)
+    parser.add_argument("--readings", nargs="+", choices=READINGS, default=READINGS)
     given = parser.parse_args(argv)
     scores = score(given.model, given.calib, rows=given.rows, samples=given.samples)
-    print(f"| layer | components | scales | {' | '.join(METHODS)} |")
+    print(f"| layer | components | reading | {' | '.join(METHODS)} |")
     print(f"|---|---:|---|{'---:|' * len(METHODS)}")
+    overall = dict.fromkeys(METHODS, 0.0)
     for group in scores.groups:
-        if 1 < group.size <= given.largest:
-            for layer in group.layers:
-                for scales, problem in (("shared", layer.shared), ("of", layer.fidelity)):
-                    cells = " | ".join(f"{missed:.2%}" for missed in shortfalls(problem).values())
-                    print(f"| {layer.name} | {group.size} | {scales} | {cells} |", flush=True)
+        for layer in group.layers if 1 < group.size <= given.largest else ():
+            problems = {"shared": layer.shared, "of": layer.fidelity, "least_squares": layer.least_squares}
+            for reading in given.readings:
+                missed = shortfalls(problems[reading])
+                overall = {method: max(overall[method], missed[method]) for method in METHODS}
+                print(f"| {layer.name} | {group.size} | {reading} | {_cells(missed)} |", flush=True)
+    print(f"| worst | | | {_cells(overall)} |")
+
+
+def _cells(missed: Mapping[str, float]) -> str:
+    return " | ".join(f"{share:.2%}" for share in missed.values())
 
 
 if __name__ == "__main__":

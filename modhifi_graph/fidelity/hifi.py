@@ -1,14 +1,25 @@
-"""HiFi sets: which components no output channel of any consumer needs, as ModHiFi-P has it (arXiv 2511.19566).
+"""HiFi sets: which components no consumer needs, as ModHiFi-P has it (arXiv 2511.19566).
 
-At percentile p every output channel of every consumer gives up the lowest p of its contributions, by a score; the others are
-its HiFi set. A component goes only if it is in nobody's HiFi set: the union is kept. So a component goes as soon as p reaches
-its *claim*, the standing that it has in the output channel that values it most:
+A component goes only if it is in nobody's HiFi set: the union is kept. So it goes as soon as the p that HiFi sets give up
+reaches its *claim*. Whose sets these are, and what p counts, can be read in two ways (:data:`SETS`).
+
+``channel`` is the text to the letter. At percentile p every output channel c of every consumer gives up the lowest p of its
+contributions, by a score; the others are its HiFi set:
 
     claim_i = max over consumers and their output channels c of (1 + number of components that score lower in c) / components
 
-What an output channel does not feed on at all is in no HiFi set of it, whatever p. At p = 1 the HiFi sets are empty: every
-component that is left is somebody's first. Among equal claims those go first that score lowest in the whole layer, in the
-output channel where they score highest.
+``layer`` takes the definition, a set with at least eta of the fidelity, for a whole layer, and is the default: it is what all
+layers have in common, while a count of components is worth more in one layer than in another. With eta = 1 - p a consumer's
+HiFi set is the smallest set of its highest scores that holds more than a share eta of their sum; over output channels scores
+are added up by the energy of these, and those below zero count as zero:
+
+    claim_i = max over consumers of (sum over components j that score no higher than i of score_j) / sum over all of score_j
+
+As fidelities of uncorrelated contributions add up, that share is then the Subset Fidelity itself.
+
+What a consumer does not feed on at all is in no HiFi set of it, whatever p. At p = 1 the HiFi sets are empty: every component
+that is left is somebody's first. Among equal claims those go first that score lowest in the whole layer (in the output
+channel where they score highest).
 """
 
 from __future__ import annotations
@@ -28,6 +39,9 @@ from modhifi_graph.fidelity.windows import Window
 
 CRITERIA = ("fidelity", "alpha", "rowsum", "energy")
 """The four readings of the paper's score; ``fidelity`` is that of its Algorithm 1."""
+
+SETS = ("layer", "channel")
+"""Whose HiFi sets are united: those of layers, or of every output channel as in the paper's text."""
 
 NOTHING = 1e-12
 """An energy below this share of the largest is rounding."""
@@ -56,6 +70,27 @@ def standings(found: Contributions, criterion: str) -> tuple[torch.Tensor, torch
     return torch.where(lives, within, 0.0), torch.where(lives, overall.reshape(scores.shape), 0.0)
 
 
+def shares(found: Contributions, criterion: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """What share of the layer's scores the components hold that score no higher, in [0, 1], and how many these are, likewise.
+
+    Both are 0 where the layer does not feed on the component. Ties go by position. Shapes (components,).
+    """
+    lives = found.energy.sum((0, 2)) > NOTHING * found.total.sum()
+    scores = torch.where(lives, found.summed(criterion), 0.0)
+    order = scores.argsort(stable=True)
+    held = scores.clamp_min(0)[order].cumsum(0)
+    share = torch.zeros_like(scores).scatter_(0, order, held / held[-1].clamp_min(1e-300))
+    return share, torch.where(lives, (_ranks(scores, 0) + 1) / len(scores), 0.0)
+
+
+def _claimed(found: Contributions, criterion: str, sets: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """The claims of one consumer and the standings in it, shapes (components,)."""
+    if sets == "layer":
+        return shares(found, criterion)
+    within, overall = standings(found, criterion)
+    return within.amax((0, 2)), overall.amax((0, 2))
+
+
 def _ranks(scores: torch.Tensor, dim: int) -> torch.Tensor:
     return scores.argsort(dim=dim, stable=True).argsort(dim=dim).double()
 
@@ -69,7 +104,7 @@ class Claims:
     group : the group.
     components : those that are left, sorted.
     within : the claim of each, shape (len(components),).
-    overall : its standing in the layer where that is highest, likewise.
+    overall : its standing in the layer where that is highest, shape (len(components),).
     """
 
     group: Group
@@ -82,9 +117,9 @@ class Claims:
         return cls(group, components, np.zeros(len(components)), np.zeros(len(components)))
 
     def add(self, within: torch.Tensor, overall: torch.Tensor) -> None:
-        """The standings at one more consumer, shapes (G, components, o)."""
-        self.within = np.maximum(self.within, within.amax((0, 2)).cpu().numpy())
-        self.overall = np.maximum(self.overall, overall.amax((0, 2)).cpu().numpy())
+        """What one more consumer says, shapes (components,)."""
+        self.within = np.maximum(self.within, within.cpu().numpy())
+        self.overall = np.maximum(self.overall, overall.cpu().numpy())
 
 
 def claims(
@@ -92,6 +127,7 @@ def claims(
     members: Mapping[Group, Sequence[str]],
     keep: Mapping[Layout, np.ndarray],
     criterion: str,
+    sets: str = "layer",
 ) -> list[Claims]:
     """The claims on what is left of every group.
 
@@ -101,6 +137,7 @@ def claims(
     members : the groups and the output names of their consumers.
     keep : what is left of the groups that were cut.
     criterion : one of :data:`CRITERIA`.
+    sets : one of :data:`SETS`.
     """
     found = {g: Claims.none(g, keep.get(g.factor, np.arange(g.size))) for g in members}
     for window, weight, moments in seen:
@@ -112,8 +149,8 @@ def claims(
                 torch.cat([c.rowsum for c in each], 1), torch.cat([c.energy for c in each], 1), each[0].total
             )
             sizes = [len(found[group].components) for group in family]
-            within, overall = standings(joint, criterion)
-            for group, a, b in zip(family, torch.split(within, sizes, 1), torch.split(overall, sizes, 1), strict=True):
+            within, overall = _claimed(joint, criterion, sets)
+            for group, a, b in zip(family, torch.split(within, sizes), torch.split(overall, sizes), strict=True):
                 found[group].add(a, b)
     return list(found.values())
 

@@ -159,17 +159,18 @@ class SubsetFidelity:
 
         return search.order(self, method)
 
-    def search(self, k: int, method: str = "forward", *, trials: int = 1000, seed: int = 0) -> Subset:
+    def search(self, k: int, method: str = "exchange", *, trials: int = 1000, seed: int = 0) -> Subset:
         """A set of k components with high fidelity: the k-MFS, or near it.
 
         Parameters
         ----------
         k : int, 1 to components.
-        method : str, default "forward"
-            ``exhaustive`` (the k-MFS itself), ``forward`` (greedy), ``backward`` (greedy removal, optimal brain surgeon),
-            ``exchange`` (the better of these two, improved one exchange at a time), ``singletons`` (the best k alone; exact
-            where contributions are uncorrelated) or ``random`` (Monte Carlo).
-        trials, seed : how many random sets, and of which seed.
+        method : str, default "exchange"
+            ``exchange`` (from these and from random sets, improved one exchange at a time; within 1 % of the k-MFS wherever
+            that was enumerated), ``forward`` (greedy), ``backward`` (greedy removal, optimal brain surgeon), ``singletons``
+            (the best k alone; exact where contributions are uncorrelated), ``random`` (Monte Carlo) or ``exhaustive`` (the
+            k-MFS itself).
+        trials, seed : how many random sets, and of which seed (that of the random starts of ``exchange`` too).
         """
         from modhifi_graph.fidelity import search
 

@@ -11,8 +11,9 @@ import torch
 
 from modhifi_graph.axes.groups import Group
 from modhifi_graph.fidelity.analysis import scorable
-from modhifi_graph.fidelity.hifi import CRITERIA, Claims, claims, is_centred, standings
+from modhifi_graph.fidelity.hifi import CRITERIA, Claims, claims, is_centred, shares, standings
 from modhifi_graph.fidelity.scores import Contributions
+from modhifi_graph.fidelity.subset import SubsetFidelity
 from modhifi_graph.fidelity.windows import Window, windows
 from modhifi_graph.models import normalise
 
@@ -36,14 +37,14 @@ def net(name: str) -> Net:
     return Net.of(CONCATENATED, samples=16) if name == "concatenated" else Net.named(name, samples=16)
 
 
-def found_claims(model: Net, criterion: str) -> dict[str, Claims]:
+def found_claims(model: Net, criterion: str, sets: str = "channel") -> dict[str, Claims]:
     """The claims on every group of a dense model."""
     members = {g: [c.y.name for c in consumers] for g, consumers in scorable(model.groups)[0].items()}
     seen = []
     for window in windows(model.groups, model.program.graph, {}):
         moments = model.moments(window.dense)
         seen.append((window, torch.from_numpy(window.dense.weight().astype(np.float64)), moments))
-    return {c.group.name: c for c in claims(seen, members, {}, criterion)}
+    return {c.group.name: c for c in claims(seen, members, {}, criterion, sets)}
 
 
 def window_of(model: Net, weight: str) -> Window:
@@ -81,6 +82,22 @@ def given_up(scores: np.ndarray, percentile: float) -> set[int]:
         lowest_first = sorted(range(count), key=lambda i: channel[i])
         hifi |= set(lowest_first[int(np.floor(percentile * count + 1e-9)) :])
     return set(range(count)) - hifi
+
+
+def energies(model: Net, weight: str, centred: bool) -> np.ndarray:
+    """The energy of every output channel."""
+    rows = model.rows(weight)[0]
+    rows = rows - rows.mean(0) if centred else rows
+    return ((rows @ model.consumers[weight].weight().astype(np.float64)[0].T) ** 2).mean(0)
+
+
+def layer_gives_up(scores: np.ndarray, eta: float) -> set[int]:
+    """The components outside the smallest set of highest scores that holds more than a share eta of their sum."""
+    left = [*np.argsort(-scores)]
+    chosen: list[int] = []
+    while sum(np.maximum(scores[chosen], 0)) <= eta * np.maximum(scores, 0).sum():
+        chosen.append(int(left.pop(0)))
+    return set(range(len(scores))) - set(chosen)
 
 
 PERCENTILES = [0.1, 0.25, 0.4, 0.5, 0.6, 0.75, 0.9]
@@ -125,10 +142,75 @@ class TestUnion:
             assert set(np.flatnonzero(found["w0"].within <= percentile)) == expected
 
 
+@pytest.mark.parametrize("criterion", ["fidelity", "rowsum", "energy"])
+class TestLayers:
+    def totals(self, model: Net, weight: str, names: list[str], criterion: str, centred: bool) -> np.ndarray:
+        found = scores(model, weight, [model.group(name) for name in names], criterion, centred)
+        summed: np.ndarray = (found @ energies(model, weight, centred)) if criterion == "fidelity" else found.sum(1)
+        return summed
+
+    def test_one_consumer(self, criterion: str) -> None:
+        model, some = net("conv_chain"), 0
+        for weight, name in (("w1", "w0"), ("w2", "w1")):
+            expected = self.totals(model, weight, [name], criterion, centred=True)
+            claim = found_claims(model, criterion, "layer")[name]
+            for percentile in PERCENTILES:
+                gone = set(np.flatnonzero(claim.within < percentile))
+                assert gone == layer_gives_up(expected, 1 - percentile)
+                some += len(gone)
+        assert some > 0
+
+    def test_coupled_consumers_keep_the_union(self, criterion: str) -> None:
+        model = net("residual_projection")
+        branch = self.totals(model, "w1", ["w0"], criterion, centred=True)
+        projection = self.totals(model, "w3", ["w0"], criterion, centred=False)
+        claim = found_claims(model, criterion, "layer")["w0"]
+        for percentile in PERCENTILES:
+            expected = layer_gives_up(branch, 1 - percentile) & layer_gives_up(projection, 1 - percentile)
+            assert set(np.flatnonzero(claim.within < percentile)) == expected
+
+    def test_what_is_concatenated_competes(self, criterion: str) -> None:
+        model = net("concatenated")
+        joint = self.totals(model, "w2", ["w0", "w1"], criterion, centred=True)
+        claim = found_claims(model, criterion, "layer")["w1"]
+        for percentile in PERCENTILES:
+            expected = {i - 6 for i in layer_gives_up(joint, 1 - percentile) if i >= 6}
+            assert set(np.flatnonzero(claim.within < percentile)) == expected
+
+
 def contributions(rowsum: list[list[float]], energy: list[list[float]], total: list[float]) -> Contributions:
     """One part, components by output channels."""
     one = [torch.tensor(array, dtype=torch.float64)[None] for array in (rowsum, energy)]
     return Contributions(*one, torch.tensor(total, dtype=torch.float64)[None, None])
+
+
+class TestShares:
+    def test_the_share_held_by_what_scores_no_higher(self) -> None:
+        found = contributions([[1, 1], [3, 9], [2, 4]], [[1, 1], [1, 1], [1, 1]], [6, 14])
+        share, overall = shares(found, "rowsum")
+        np.testing.assert_allclose(share, [2 / 20, 1, 8 / 20])
+        np.testing.assert_allclose(overall, [1 / 3, 1, 2 / 3])
+
+    def test_a_score_below_zero_holds_nothing_and_goes_first(self) -> None:
+        found = contributions([[1, 1], [-3, 1], [2, 4]], [[1, 1], [1, 1], [1, 1]], [6, 14])
+        share, overall = shares(found, "rowsum")
+        np.testing.assert_allclose(share, [2 / 8, 0, 1])
+        np.testing.assert_allclose(overall, [2 / 3, 1 / 3, 1])
+
+    def test_what_contributes_nothing_claims_nothing(self) -> None:
+        found = contributions([[0, 0], [1, 2]], [[1e-30, 1e-30], [1, 1]], [1, 2])
+        for criterion in CRITERIA:
+            assert shares(found, criterion)[0].tolist() == [0, 1]
+
+    def test_it_is_the_fidelity_where_contributions_are_uncorrelated(self) -> None:
+        weight = np.random.default_rng(0).normal(size=(1, 4, 6))
+        variance = np.random.default_rng(1).uniform(0.1, 2, 6)
+        blocks = torch.arange(6)[:, None]
+        found = Contributions.of(torch.from_numpy(weight), torch.diag(torch.from_numpy(variance))[None], blocks)
+        layer = SubsetFidelity.of(weight, np.diag(variance))
+        share = shares(found, "fidelity")[0].numpy()
+        for i in range(6):
+            assert share[i] == pytest.approx(layer.fidelity(np.flatnonzero(share <= share[i])))
 
 
 class TestStandings:
