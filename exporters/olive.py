@@ -51,9 +51,10 @@ FRACTIONS = {
 BUDGETS = (*FRACTIONS, "plan")
 
 OPTIONS: dict[str, tuple[Any, Any, str]] = {
-    "mode": (str, "default", "default, or paper: ModHiFi-P as published."),
-    "percentile": (float, 0.1, "Mode paper: what every output channel gives up in a round."),
+    "mode": (str, "default", "default, or paper: ModHiFi-P."),
+    "percentile": (float, 0.1, "Mode paper: the share that HiFi sets give up in a round."),
     "rounds": (int, None, "Mode paper: so many rounds instead of a budget."),
+    "hifi_sets": (str, "layer", "Mode paper: HiFi sets of every layer, or of every output channel: layer or channel."),
     "criterion": (str, None, "What to remove: obs, fidelity, alpha, rowsum, energy, magnitude or random."),
     "compensation": (str, None, "How to repair the rest: joint, sequential, lstsq, scalar, bias or none."),
     "samples": (int, None, "Calibrate on a random subset of this size."),

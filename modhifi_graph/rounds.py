@@ -47,8 +47,8 @@ class Pruned:
     ----------
     plan : what stays of the dense model.
     repairs : the weights and biases that go with it.
-    rounds : of every round its ``percentile`` (what HiFi sets gave up at the most), how many components were ``removed``, the ``macs`` and ``params`` left, and
-        the ``error`` of the proof for the model that it began with.
+    rounds : of every round its ``percentile`` (what HiFi sets gave up at the most), how many components were ``removed``, the
+        ``macs`` and ``params`` left, and the ``error`` of the proof for the model that it began with.
     analysis : what was not scored and why, and warnings; there are no rankings.
     """
 

@@ -51,7 +51,11 @@ def main(argv: Sequence[str] | None = None) -> None:
                 missed = shortfalls(problems[reading])
                 overall = {method: max(overall[method], missed[method]) for method in METHODS}
                 print(f"| {layer.name} | {group.size} | {reading} | {_cells(missed)} |", flush=True)
-    print(f"| worst | | | {_cells(overall)} |")
+    sizes = sorted({group.size for group in scores.groups})
+    if sizes[:1] <= [given.largest]:
+        print(f"| worst | | | {_cells(overall)} |")
+    else:
+        print(f"No layer has at most {given.largest} components: they have {', '.join(map(str, sizes))}.")
 
 
 def _cells(missed: Mapping[str, float]) -> str:

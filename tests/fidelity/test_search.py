@@ -74,6 +74,29 @@ def test_exchanges_find_what_greedy_searches_miss(seed: int, k: int) -> None:
     assert found == fs.search(k, "exhaustive")
 
 
+def test_exchanges_are_what_search_does() -> None:
+    fs = Layer(components=9, block=1, outputs=1, seed=20).made("shared")
+    assert fs.search(3) == fs.search(3, "exchange") != fs.search(3, "forward")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("seed", range(10))
+def test_exchanges_come_within_a_per_cent_of_the_best(kind: str, seed: int) -> None:
+    """Correlated contributions, where greedy searches miss by more."""
+    fs = Layer(components=9, block=1, outputs=1, seed=seed).made(kind)
+    for k in range(1, 9):
+        assert fs.search(k).fidelity >= 0.99 * fs.search(k, "exhaustive").fidelity
+
+
+def test_layers_too_large_for_exchanges_get_the_better_greedy_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    fs = Layer(components=9, block=1, outputs=1, seed=20).made("shared")
+    monkeypatch.setattr(search, "MOST_WORK", 3 * 6 * 3**3 - 1)
+    greedy = max((fs.search(3, method) for method in ("forward", "backward")), key=lambda found: found.fidelity)
+    assert fs.search(3) == greedy
+    monkeypatch.setattr(search, "MOST_WORK", 3 * 6 * 3**3)
+    assert fs.search(3).fidelity > greedy.fidelity + 0.01
+
+
 @pytest.mark.parametrize("method", ["forward", "backward", "exchange"])
 def test_greedy_is_within_a_per_cent_on_the_heads_of_a_sample(method: str) -> None:
     """Real activations: the attention heads of the digits ViT, for each k and reading."""
