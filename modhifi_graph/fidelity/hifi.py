@@ -9,13 +9,15 @@ contributions, by a score; the others are its HiFi set:
     claim_i = max over consumers and their output channels c of (1 + number of components that score lower in c) / components
 
 ``layer`` takes the definition, a set with at least eta of the fidelity, for a whole layer, and is the default: it is what all
-layers have in common, while a count of components is worth more in one layer than in another. With eta = 1 - p a consumer's
-HiFi set is the smallest set of its highest scores that holds more than a share eta of their sum; over output channels scores
-are added up by the energy of these, and those below zero count as zero:
+layers have in common, while a count of components is worth more in one layer than in another. A consumer's HiFi set is the
+smallest set of its highest scores that holds more than a share eta of their sum. What the others hold may make up p of the
+stream that the output joins, of which it is the share w (:func:`modhifi_graph.fidelity.streams.worth`, in (0, 1]; 1 where there
+is no stream): eta = 1 - p / w. Over output channels scores are added up by the energy of these; those below zero count as zero:
 
-    claim_i = max over consumers of (sum over components j that score no higher than i of score_j) / sum over all of score_j
+    claim_i = max over consumers of w (sum over components j that score no higher than i of score_j) / sum over all of score_j
 
-As fidelities of uncorrelated contributions add up, that share is then the Subset Fidelity itself.
+As fidelities of uncorrelated contributions add up, that share is then the Subset Fidelity itself. The paper knows no w: it
+bounds the error of the network by those of its layers, whatever they join.
 
 What a consumer does not feed on at all is in no HiFi set of it, whatever p. At p = 1 the HiFi sets are empty: every component
 that is left is somebody's first. Among equal claims those go first that score lowest in the whole layer (in the output
@@ -83,10 +85,11 @@ def shares(found: Contributions, criterion: str) -> tuple[torch.Tensor, torch.Te
     return share, torch.where(lives, (_ranks(scores, 0) + 1) / len(scores), 0.0)
 
 
-def _claimed(found: Contributions, criterion: str, sets: str) -> tuple[torch.Tensor, torch.Tensor]:
+def _claimed(found: Contributions, criterion: str, sets: str, worth: float) -> tuple[torch.Tensor, torch.Tensor]:
     """The claims of one consumer and the standings in it, shapes (components,)."""
     if sets == "layer":
-        return shares(found, criterion)
+        share, overall = shares(found, criterion)
+        return worth * share, overall
     within, overall = standings(found, criterion)
     return within.amax((0, 2)), overall.amax((0, 2))
 
@@ -128,6 +131,7 @@ def claims(
     keep: Mapping[Layout, np.ndarray],
     criterion: str,
     sets: str = "layer",
+    worth: Mapping[str, float] | None = None,
 ) -> list[Claims]:
     """The claims on what is left of every group.
 
@@ -138,6 +142,7 @@ def claims(
     keep : what is left of the groups that were cut.
     criterion : one of :data:`CRITERIA`.
     sets : one of :data:`SETS`.
+    worth : w by the name of a consumer's output, for sets of layers; 1 where it is not there.
     """
     found = {g: Claims.none(g, keep.get(g.factor, np.arange(g.size))) for g in members}
     for window, weight, moments in seen:
@@ -149,7 +154,7 @@ def claims(
                 torch.cat([c.rowsum for c in each], 1), torch.cat([c.energy for c in each], 1), each[0].total
             )
             sizes = [len(found[group].components) for group in family]
-            within, overall = _claimed(joint, criterion, sets)
+            within, overall = _claimed(joint, criterion, sets, (worth or {}).get(window.dense.y.name, 1.0))
             for group, a, b in zip(family, torch.split(within, sizes), torch.split(overall, sizes), strict=True):
                 found[group].add(a, b)
     return list(found.values())

@@ -37,14 +37,16 @@ def net(name: str) -> Net:
     return Net.of(CONCATENATED, samples=16) if name == "concatenated" else Net.named(name, samples=16)
 
 
-def found_claims(model: Net, criterion: str, sets: str = "channel") -> dict[str, Claims]:
+def found_claims(
+    model: Net, criterion: str, sets: str = "channel", worth: dict[str, float] | None = None
+) -> dict[str, Claims]:
     """The claims on every group of a dense model."""
     members = {g: [c.y.name for c in consumers] for g, consumers in scorable(model.groups)[0].items()}
     seen = []
     for window in windows(model.groups, model.program.graph, {}):
         moments = model.moments(window.dense)
         seen.append((window, torch.from_numpy(window.dense.weight().astype(np.float64)), moments))
-    return {c.group.name: c for c in claims(seen, members, {}, criterion, sets)}
+    return {c.group.name: c for c in claims(seen, members, {}, criterion, sets, worth)}
 
 
 def window_of(model: Net, weight: str) -> Window:
@@ -176,6 +178,21 @@ class TestLayers:
         for percentile in PERCENTILES:
             expected = {i - 6 for i in layer_gives_up(joint, 1 - percentile) if i >= 6}
             assert set(np.flatnonzero(claim.within < percentile)) == expected
+
+
+def test_a_layer_claims_in_proportion_to_its_share_of_a_stream() -> None:
+    model = net("residual_projection")
+    group = model.group("w0")
+    branch, projection = (model.consumers[weight].y.name for weight in ("w1", "w3"))
+    plain = found_claims(model, "fidelity", "layer")["w0"].within
+    alone = [
+        found_claims(model, "fidelity", "layer", {branch: a, projection: b})["w0"].within for a, b in ((1, 0), (0, 1))
+    ]
+    np.testing.assert_allclose(np.maximum(*alone), plain)
+    assert not np.allclose(*alone)
+    weighted = found_claims(model, "fidelity", "layer", {branch: 0.25, projection: 0.5})["w0"].within
+    np.testing.assert_allclose(weighted, np.maximum(0.25 * alone[0], 0.5 * alone[1]))
+    assert len(weighted) == group.size
 
 
 def contributions(rowsum: list[list[float]], energy: list[list[float]], total: list[float]) -> Contributions:
