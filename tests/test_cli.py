@@ -296,12 +296,12 @@ class TestOptimise:
 
     def test_a_sample_as_published(self, run: Any, tmp_path: Path) -> None:
         slim, plan = tmp_path / "slim.onnx", tmp_path / "plan.json"
-        options = ("--mode", "paper", "--percentile", "0.2", "--macs", "0.93", "--only", "*stage3*", "--samples", "60")
+        options = ("--mode", "paper", "--percentile", "0.2", "--macs", "0.98", "--only", "*stage3*", "--samples", "60")
         outputs = ("-o", slim, "--plan-out", plan, "--bench-seconds", "0", "--json")
         result = run("optimize", "sample:digits-cnn", *options, *outputs)
         assert result.code == 0, result.err
         report = result.json()
-        assert 0.92 * report["macs"]["before"] < report["macs"]["after"] <= 0.93 * report["macs"]["before"]
+        assert 0.97 * report["macs"]["before"] < report["macs"]["after"] <= 0.98 * report["macs"]["before"]
         assert report["rounds"][-1]["macs"] == report["macs"]["after"]
         assert report["accuracy"]["after"] > 90
         assert report["plan"]["settings"]["mode"] == "paper"

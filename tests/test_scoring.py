@@ -113,10 +113,10 @@ def test_only_what_was_asked_for_is_scored(vit: Scores) -> None:
         few[vit.groups[0].name]
 
 
-def test_calibration_inputs_are_needed(tmp_path: Path) -> None:
+def test_a_file_that_is_no_model_and_no_rows(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(samples.__file__.encode())
-    with pytest.raises(InputError, match="measured on calibration inputs; give --calib"):
+    with pytest.raises(InputError, match=r"model\.onnx"):
         score(path)
     with pytest.raises(InputError, match="rows is 0"):
         score("sample:digits-vit", rows=0)
@@ -163,9 +163,15 @@ def test_the_tool_that_times_scoring(capsys: pytest.CaptureFixture[str]) -> None
 
 def test_the_tool_that_compares_searches(capsys: pytest.CaptureFixture[str]) -> None:
     tool("subset_search").main(["sample:digits-vit", "--samples", "60", "--largest", "4"])
-    rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]
-    assert len(rows) == 6, "three layers of four heads, in two readings"
-    assert all(cell == "0.00%" for row in rows for cell in row[3:6]), "greedy searches find the best heads"
+    *rows, worst = [[c.strip() for c in line.split("|")[1:-1]] for line in capsys.readouterr().out.splitlines()[2:]]
+    assert len(rows) == 9, "three layers of four heads, in three readings"
+    assert [row[5] for row in rows] == ["0.00%"] * 9, "exchanges find the best heads"
+    assert worst[0] == "worst"
+    for column in range(3, 8):
+        assert worst[column] == max((row[column] for row in rows), key=lambda cell: float(cell[:-1]))
+
+    tool("subset_search").main(["sample:digits-cnn", "--samples", "20"])
+    assert "No layer has at most 16 components: they have 64, 96." in capsys.readouterr().out
 
 
 def test_the_package_exports_it() -> None:
