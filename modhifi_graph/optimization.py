@@ -199,7 +199,8 @@ def run(front_end: Callable[[], FrontEnd], calib: Any, options: Options, progres
         pruned = _pruned(front, groups, cost, data, options, say)
         analysis = pruned.analysis if pruned else _analysis(front, groups, data, options, say)
     with clock("plan"):
-        plan = pruned.plan if pruned else options.plan or _plan(analysis, cost, data, options)
+        wanted = pruned.plan if pruned else options.plan
+        plan = wanted if wanted is not None else _plan(analysis, cost, data, options)
     with clock("slim"):
         slim = front.slimmed(plan)
     with clock("verify"):

@@ -466,7 +466,6 @@ def test_score_writes_arrays_a_picture_and_a_table(run: Any, tmp_path: Path) -> 
 def test_score_refuses_before_any_work(run: Any, chain: Path, tmp_path: Path) -> None:
     scores = tmp_path / "scores.npz"
     for arguments, message in (
-        ((chain,), "measured on calibration inputs; give --calib"),
         ((chain, "--plot", tmp_path / "scores.txt"), "pictures are written as .png"),
         ((chain, "--plot", scores), "would overwrite what --output writes"),
     ):

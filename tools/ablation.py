@@ -36,8 +36,10 @@ from modhifi_graph.exporters import onnxruntime as backend
 from modhifi_graph.fidelity.analysis import analyse
 from modhifi_graph.fidelity.scores import CRITERIA
 from modhifi_graph.fidelity.selection import Budget, Limits, plan_of, select
+from modhifi_graph.frontends.frontend import Batches
 from modhifi_graph.frontends.onnx import FinishedOnnx, sample_accuracy
 from modhifi_graph.interface import specs_of
+from modhifi_graph.mirrors import with_mirrors
 from modhifi_graph.models import SAMPLE, normalise, open_model, to_proto
 from modhifi_graph.passes.compensate import METHODS, Compensate
 from modhifi_graph.passes.slim import Slim
@@ -94,7 +96,8 @@ def ablate(
     cost = Cost(groups)
     given = samples.load(settings.model).calib if settings.calib is None else settings.calib
     data = calibration.load(given, specs_of(to_proto(dense)), samples=settings.samples, seed=settings.seed)
-    batches = list(data.batches(calibration.batch_size(program.graph)))
+    feeds = Batches(list(data.batches(calibration.batch_size(program.graph))), data.samples)
+    batches = list(with_mirrors(feeds, program.graph, None).feeds)
     limits = Limits(align=settings.align)
     say(f"{settings.model}: {cost.macs()} multiply-accumulates, {len(groups.groups)} groups, {data.samples} samples")
     if score is not None:

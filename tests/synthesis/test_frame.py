@@ -17,7 +17,7 @@ from modhifi_graph.synthesis.signals import sounds
 from modhifi_graph.synthesis.subject import Subject
 
 from ..oracles import small
-from .test_readings import ENCODER
+from ..test_readings import ENCODER
 
 
 def subject(text: str) -> Subject:

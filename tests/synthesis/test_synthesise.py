@@ -26,7 +26,7 @@ def test_what_was_made_is_what_calib_takes(tmp_path: Path) -> None:
     other = modhifi_graph.optimize(small.SMALL["conv_chain"](), macs=0.5, samples=40, seed=4, **QUICK)
     assert given.model.SerializeToString() == found.model.SerializeToString()
     assert given.model.SerializeToString() != other.model.SerializeToString()
-    assert given.report["calibration"] == {"source": "given", "what": "", "samples": 40}
+    assert given.report["calibration"] == {"source": "given", "what": "", "samples": 40, "mirrored": True}
 
 
 def test_the_report_says_so() -> None:
@@ -90,7 +90,7 @@ class TestModules:
 
     def test_many_examples_are_inputs(self, torch: Any) -> None:
         found = modhifi_graph.optimize(self.net(torch), torch.randn(32, 3, 16, 16), macs=0.6, bench_seconds=0)
-        assert found.report["calibration"] == {"source": "given", "what": "", "samples": 32}
+        assert found.report["calibration"] == {"source": "given", "what": "", "samples": 32, "mirrored": True}
         assert not any("example" in warning for warning in found.report["warnings"])
 
     def test_examples_are_taken_where_nothing_natural_can_be_made(self, torch: Any) -> None:
