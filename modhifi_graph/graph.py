@@ -47,6 +47,11 @@ class Value:
     def rank(self) -> int | None:
         return None if self.shape is None else len(self.shape)
 
+    @property
+    def is_float(self) -> bool:
+        """Whether it is known to hold floating-point numbers that numpy can calculate with (bfloat16 is none)."""
+        return self.dtype is not None and self.dtype.kind == "f"
+
 
 @dataclass(eq=False)
 class Op:
@@ -89,6 +94,11 @@ class Graph:
     inputs: tuple[Value, ...]
     outputs: tuple[Value, ...]
     ops: tuple[Op, ...]
+
+    @property
+    def float_outputs(self) -> list[Value]:
+        """The outputs with an error to measure: whole numbers have none."""
+        return [value for value in self.outputs if value.is_float]
 
     def values(self) -> Iterator[Value]:
         """Every value once, in order of first appearance."""

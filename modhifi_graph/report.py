@@ -10,7 +10,7 @@ import numpy as np
 from modhifi_graph.accounting import Cost
 from modhifi_graph.axes.groups import Groups
 from modhifi_graph.axes.layout import Layout
-from modhifi_graph.dialects.program import Feeds
+from modhifi_graph.dialects.program import Feeds, samples_in
 from modhifi_graph.errors import InputError
 from modhifi_graph.fidelity.analysis import Analysis
 from modhifi_graph.fidelity.output_error import relative_error
@@ -68,8 +68,7 @@ def output_fidelity(finished: Finished, batches: Sequence[Feeds], threads: int) 
     """1 - (squared error of the outputs over their variance), on the first calibration samples; at most 1."""
     if not batches:
         return None
-    size = max((len(array) for array in batches[0].values() if array.ndim), default=1)
-    answers = finished.answers(batches[: max(1, FIDELITY_SAMPLES // size)], threads)
+    answers = finished.answers(batches[: max(1, FIDELITY_SAMPLES // samples_in(batches[0]))], threads)
     if not answers[0][0]:
         return None
     error = relative_error([before for before, _ in answers], [after for _, after in answers])

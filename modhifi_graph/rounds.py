@@ -21,16 +21,12 @@ from modhifi_graph.accounting import Cost
 from modhifi_graph.axes.groups import Group, Groups
 from modhifi_graph.axes.layout import Layout, kept
 from modhifi_graph.dialects.program import Feeds, Program
-from modhifi_graph.fidelity import streams
-from modhifi_graph.fidelity.analysis import LARGEST_INPUT, Analysis, poor, scorable
-from modhifi_graph.fidelity.consumers import Consumer, consumers_of
+from modhifi_graph.fidelity.analysis import Analysis, poor, scorable, survey
 from modhifi_graph.fidelity.hifi import Claims, claims
 from modhifi_graph.fidelity.local import components, repaired_weight
 from modhifi_graph.fidelity.moments import Moments
 from modhifi_graph.fidelity.observe import observe
-from modhifi_graph.fidelity.scores import output_energy
 from modhifi_graph.fidelity.selection import Limits
-from modhifi_graph.fidelity.sites import channel_axis
 from modhifi_graph.fidelity.windows import Repairs, Window, windows, with_taps
 from modhifi_graph.frontends.frontend import Batches, FrontEnd
 from modhifi_graph.options import Options
@@ -178,16 +174,8 @@ def _members(dense: Program, groups: Groups, options: Options) -> tuple[dict[Gro
 
 def _worth(dense: Program, groups: Groups, data: Batches, options: Options) -> dict[str, float]:
     """Which share of the stream that it joins every consumer's output makes up, in (0, 1], by the output's name."""
-    graph = groups.coupling.graph
-    order = {op: i for i, op in enumerate(graph.ops)}
-    every = [c for c in consumers_of(groups).values() if isinstance(c, Consumer) and c.inputs <= LARGEST_INPUT]
-    every.sort(key=lambda c: order[c.op])
-    where = streams.destinations(graph, every)
-    sums = {value.name: channel_axis(c) for c in every for value in where[c].joins}
-    seen = observe(dense, data.feeds, every, sums, seed=options.seed, threads=options.threads)
-    own = {c: output_energy(c, seen.moments[c]) for c in every}
-    scale = streams.worth(every, where, own, seen.energy)
-    return {c.y.name: scale[c] * own[c] for c in every}
+    seen = survey(dense, groups, data.feeds, seed=options.seed, threads=options.threads)
+    return {consumer.y.name: share for consumer, share in seen.shares.items()}
 
 
 def _observed(

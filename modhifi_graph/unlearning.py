@@ -22,7 +22,7 @@ from modhifi_graph.errors import InputError, VerificationError
 from modhifi_graph.exporters.onnxruntime import Engine
 from modhifi_graph.fidelity.membership import attack
 from modhifi_graph.fidelity.selection import Limits
-from modhifi_graph.fidelity.sites import Site, sites
+from modhifi_graph.fidelity.sites import sites
 from modhifi_graph.fidelity.unlearning import editing, kernels
 from modhifi_graph.fidelity.unlearning.editing import Edited
 from modhifi_graph.fidelity.unlearning.head import find_head, predicted_class, rate
@@ -143,8 +143,7 @@ def forget_class(
         threads=how.threads,
         progress=lambda done, total: progress("observe", done, total),
     )
-    changed: tuple[Site, ...] = ()
-    return Forgotten(Edited(seen, changed, before, (scores(forget), scores(remain))), head.place, fraction)
+    return Forgotten(Edited(seen, (), before, (scores(forget), scores(remain))), head.place, fraction)
 
 
 def unlearn(
@@ -268,7 +267,7 @@ def unlearn(
             gone.feeds,
             kept.feeds if kept is not None else (),
             how,
-            progress or (lambda stage, finished, total: None),
+            progress or silent,
             front.label,
         )
     with clock("check"):
@@ -371,7 +370,7 @@ def _original(
     dense: FrontEnd, done: Forgotten, forget: Batches, remain: Batches | None, threads: int
 ) -> dict[str, Any]:
     """The rates beside those of the model before it was pruned."""
-    name = [v for v in dense.program.graph.outputs if v.dtype is not None and v.dtype.kind == "f"][done.place].name
+    name = dense.program.graph.float_outputs[done.place].name
     classes = done.edited.before[0].shape[-1]
 
     def scores(batches: Batches) -> torch.Tensor:

@@ -145,7 +145,7 @@ class _Search:
 
     @staticmethod
     def _bit(value: Value, number: int) -> int:
-        return 1 << number if _is_float(value) else 0
+        return 1 << number if value.is_float else 0
 
     def body(self, addition: Op, slot: int) -> tuple[Op, ...]:
         """The ops whose results reach nothing but this summand. Judged from the last to the first, readers before makers."""
@@ -197,7 +197,7 @@ class _Search:
             return "a summand is broadcast"
         if any(len(n) > 1 for n in lengths):
             return "a length of the sum is known only at run time"
-        if not _is_float(result) or len({value.dtype for value in values}) > 1:
+        if not result.is_float or len({value.dtype for value in values}) > 1:
             return "the sum is not of one floating-point type"
         return None
 
@@ -220,7 +220,7 @@ class _Search:
     def _read(self, body: Sequence[Op]) -> list[Value]:
         """The floating-point activations that a body reads and does not make."""
         made = {value for op in body for value in op.outputs}
-        return [v for v in dict.fromkeys(v for op in body for v in _reads(op)) if v not in made and _is_float(v)]
+        return [v for v in dict.fromkeys(v for op in body for v in _reads(op)) if v not in made and v.is_float]
 
     def _leak(self, stream: Value, read: Sequence[Value]) -> Value | None:
         """A value that is made from the stream by a contraction, as a part of the branch that would have to stay."""
@@ -247,10 +247,6 @@ def _weight(contraction: Contraction) -> str:
 
 def _is_number(dim: Dim) -> bool:
     return isinstance(dim, int)
-
-
-def _is_float(value: Value) -> bool:
-    return value.dtype is not None and value.dtype.kind == "f"
 
 
 def _reads(op: Op) -> Iterator[Value]:

@@ -18,7 +18,7 @@ from modhifi_graph.fidelity.bilinear import Encounter
 from modhifi_graph.fidelity.consumers import Consumer, consumers_of
 from modhifi_graph.fidelity.meetings import Meeting, meetings_of
 from modhifi_graph.fidelity.moments import Moments
-from modhifi_graph.fidelity.observe import observe
+from modhifi_graph.fidelity.observe import Observation, observe
 from modhifi_graph.fidelity.scores import Ranking, output_energy, rank
 from modhifi_graph.fidelity.sensitivity import REPAIRED, calibrated, first_samples, measure, measure_branches
 from modhifi_graph.fidelity.sites import channel_axis, takes_bias
@@ -97,6 +97,56 @@ def _ragged(consumer: Consumer, group: Group) -> bool:
     return len(set(np.bincount(columns[columns >= 0], minlength=group.size).tolist())) != 1
 
 
+@dataclass(frozen=True, eq=False)
+class Survey:
+    """What was observed, and what every consumer's output counts.
+
+    Attributes
+    ----------
+    consumers : all that have a weight and not too many inputs, in the order in which they run.
+    scale : by what a squared error of a consumer's output is multiplied, to be a share of the streams that it reaches.
+    shares : what a consumer's whole output makes up of those streams, in (0, 1].
+    """
+
+    consumers: Sequence[Consumer]
+    observation: Observation
+    scale: Mapping[Consumer, float]
+    shares: Mapping[Consumer, float]
+
+
+def survey(
+    program: Program,
+    groups: Groups,
+    batches: Sequence[Feeds],
+    axes: Mapping[str, int | None] | None = None,
+    encounters: Sequence[Encounter] = (),
+    *,
+    seed: int = 0,
+    threads: int = 0,
+    progress: Progress = silent,
+) -> Survey:
+    """One pass over the batches; for ``axes`` and ``encounters`` see :func:`modhifi_graph.fidelity.observe.observe`."""
+    graph = groups.coupling.graph
+    order = {op: i for i, op in enumerate(graph.ops)}
+    every = [c for c in consumers_of(groups).values() if isinstance(c, Consumer) and c.inputs <= LARGEST_INPUT]
+    every.sort(key=lambda c: order[c.op])
+    where = streams.destinations(graph, every)
+    sums = {value.name: channel_axis(c) for c in every for value in where[c].joins}
+    seen = observe(
+        program,
+        batches,
+        every,
+        {**(axes or {}), **sums},
+        encounters,
+        seed=seed,
+        threads=threads,
+        progress=lambda a, b: progress("observe", a, b),
+    )
+    own = {c: output_energy(c, seen.moments[c]) for c in every}
+    scale = streams.worth(every, where, own, seen.energy)
+    return Survey(every, seen, scale, {c: scale[c] * own[c] for c in every})
+
+
 def analyse(
     program: Program,
     groups: Groups,
@@ -120,45 +170,31 @@ def analyse(
     members, unscored = scorable(groups, meetings)
     members = {group: consumers for group, consumers in members.items() if wanted(group)}
     met = {key: each for key, each in meetings.items() if isinstance(each, Meeting) and key[1] in members}
-    order = {op: i for i, op in enumerate(groups.coupling.graph.ops)}
-    every = [c for c in consumers_of(groups).values() if isinstance(c, Consumer) and c.inputs <= LARGEST_INPUT]
-    every.sort(key=lambda c: order[c.op])
-    where = streams.destinations(groups.coupling.graph, every)
-    sums = {value.name: channel_axis(c) for c in every for value in where[c].joins}
     axes = {branch.value.name: _channels(groups, branch) for branch in branches}
     encounters = {meeting: Encounter(meeting) for meeting in met.values()}
-    observation = observe(
-        program,
-        batches,
-        every,
-        {**axes, **sums},
-        list(encounters.values()),
-        seed=seed,
-        threads=threads,
-        progress=lambda a, b: progress("observe", a, b),
+    seen = survey(
+        program, groups, batches, axes, list(encounters.values()), seed=seed, threads=threads, progress=progress
     )
-    moments = observation.moments
-    own = {c: output_energy(c, moments[c]) for c in every}
-    scale = streams.worth(every, where, own, observation.energy)
-    reads = streams.read_by(groups.coupling.graph, [meeting.op.outputs[0] for meeting in encounters], every)
-    shares = {m: max([scale[c] * own[c] for c in fed], default=1.0) for m, fed in zip(encounters, reads, strict=True)}
+    moments = seen.observation.moments
+    reads = streams.read_by(groups.coupling.graph, [meeting.op.outputs[0] for meeting in encounters], seen.consumers)
+    shares = {m: max([seen.shares[c] for c in fed], default=1.0) for m, fed in zip(encounters, reads, strict=True)}
     rankings: dict[Ranking, list[Consumer]] = {}
-    by_contraction = {c.contraction: c for c in every}
+    by_contraction = {c.contraction: c for c in seen.consumers}
     for number, (group, consumers) in enumerate(members.items()):
-        seen = [by_contraction[c.contraction] for c in consumers]
+        mine = [by_contraction[c.contraction] for c in consumers]
         stops = sorted({min(group.size - 1, max(1, round(group.size * part))) for part in STOPS})
-        here = [meeting for (_, mine), meeting in met.items() if mine is group]
+        here = [meeting for (_, cut), meeting in met.items() if cut is group]
         ranking = rank(
             group,
-            seen,
-            [moments[c] for c in seen],
-            [scale[c] for c in seen],
+            mine,
+            [moments[c] for c in mine],
+            [seen.scale[c] for c in mine],
             criterion,
             seed=seed,
             stops=stops,
             encounters={encounters[m]: encounters[m].worth(shares[m]) for m in here},
         )
-        rankings[ranking] = seen
+        rankings[ranking] = mine
         progress("score", number + 1, len(members))
     few = first_samples(batches, _samples(groups, len(rankings)))
     prices = measure(
@@ -171,7 +207,7 @@ def analyse(
         progress=lambda a, b: progress("measure", a, b),
     )
     shifted = {branch: _takes_bias(groups, branch) for branch in branches}
-    means = {b: _along(observation.mean[b.value.name] * shifted[b], axes[b.value.name], b) for b in branches}
+    means = {b: _along(seen.observation.mean[b.value.name] * shifted[b], axes[b.value.name], b) for b in branches}
     depth = measure_branches(
         program, means, few, threads=threads, progress=lambda a, b: progress("measure branches", a, b)
     )

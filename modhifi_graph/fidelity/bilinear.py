@@ -26,6 +26,7 @@ import torch
 
 from modhifi_graph.dialects.program import Feeds, Program, Weights
 from modhifi_graph.fidelity.meetings import Meeting
+from modhifi_graph.fidelity.moments import merged
 from modhifi_graph.fidelity.obs import Eliminator
 from modhifi_graph.fidelity.ridge import RIDGE, damped, refit
 from modhifi_graph.fidelity.routes import Projection
@@ -71,8 +72,8 @@ class Encounter:
     def contributions(self) -> torch.Tensor:
         """``E[A_i A_j]`` of the components in every unit, summed over its heads. Shape (units, components, components)."""
         columns = torch.from_numpy(self.meeting.columns).to(self.gram.device)
-        merged = _merged(_merged(self.gram / self.pairs, columns), columns)
-        return _summed(merged, self.meeting.units)
+        by_component = merged(self.gram / self.pairs, columns)
+        return _summed(by_component, self.meeting.units)
 
     def worth(self, share: float) -> float:
         """What one unit of squared error counts where what the logits decide makes up ``share`` of a stream.
@@ -158,12 +159,6 @@ def _roots(matrices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     values, vectors = torch.linalg.eigh(damped(matrices, RIDGE))
     roots = values.clamp_min(1e-30).sqrt()[:, None]
     return (vectors * roots) @ vectors.transpose(1, 2), (vectors / roots) @ vectors.transpose(1, 2)
-
-
-def _merged(matrices: torch.Tensor, owner: torch.Tensor) -> torch.Tensor:
-    """Sum the rows of each matrix by owner and transpose it."""
-    merged = matrices.new_zeros(len(matrices), int(owner.max()) + 1, matrices.shape[2])
-    return merged.index_add(1, owner, matrices).transpose(1, 2)
 
 
 def _summed(matrices: torch.Tensor, units: np.ndarray) -> torch.Tensor:

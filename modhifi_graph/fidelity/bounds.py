@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from modhifi_graph.dialects.program import Feeds, Program
+from modhifi_graph.dialects.program import Feeds, Program, samples_in
 from modhifi_graph.fidelity.consumers import Consumer, weight_of
 from modhifi_graph.fidelity.moments import Moments
 from modhifi_graph.fidelity.normalisations import NormInput, norm_inputs
@@ -80,7 +80,7 @@ def bounds_of(
     Time: one partial forward pass for each layer and local error on SAMPLES samples, and one forward pass.
     """
     few = first_samples(batches, SAMPLES)
-    samples = sum(max((len(array) for array in batch.values() if array.ndim), default=1) for batch in few)
+    samples = sum(map(samples_in, few))
     gains = _gains(program, layers, moments, few, seed, threads, progress)
     return Bounds(samples, ERRORS, tuple(gains), tuple(norm_inputs(program, batches, threads)))
 
@@ -94,7 +94,7 @@ def _gains(
     threads: int,
     progress: Progress,
 ) -> list[Gain]:
-    outputs = [v.name for v in program.graph.outputs if v.dtype is not None and v.dtype.kind == "f"]
+    outputs = [value.name for value in program.graph.float_outputs]
     if not outputs:
         return []
     place = {op: i for i, op in enumerate(program.graph.ops)}

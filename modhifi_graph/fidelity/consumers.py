@@ -107,7 +107,7 @@ class Consumer:
     def positions(self, x_shape: Sequence[int]) -> tuple[int, int]:
         """How many places :meth:`input_rows` can pick from, and how many rows each pick gives, for an input of this shape."""
         if self.op.kind == "Conv":
-            return math.prod(_Unfolding.of(self.op, x_shape[2:]).outputs), x_shape[0]
+            return math.prod(Unfolding.of(self.op, x_shape[2:]).outputs), x_shape[0]
         return math.prod(x_shape) // max(1, self.inputs * (self.parts if self.stacked else 1)), 1
 
     @property
@@ -180,7 +180,7 @@ _WINDOW = ("strides", "dilations", "pads", "auto_pad")
 
 
 @dataclass(frozen=True)
-class _Unfolding:
+class Unfolding:
     """Which windows a convolution looks at, for inputs of given sizes; ``pads`` are all starts, then all ends."""
 
     kernel: list[int]
@@ -190,10 +190,10 @@ class _Unfolding:
     outputs: list[int]
 
     @classmethod
-    def of(cls, op: Op, sizes: Sequence[int]) -> _Unfolding:
+    def of(cls, op: Op, sizes: Sequence[int]) -> Unfolding:
         kernel = _kernel(op)
         strides, dilations = (list(op.attributes.get(name, [1] * len(kernel))) for name in _WINDOW[:2])
-        pads = padding(op, sizes, kernel, strides, dilations)
+        pads = _padding(op, sizes, kernel, strides, dilations)
         padded = [size + before + after for size, before, after in zip(sizes, *_halves(pads), strict=True)]
         spans = zip(padded, kernel, strides, dilations, strict=True)
         return cls(kernel, strides, dilations, pads, [(n - d * (k - 1) - 1) // s + 1 for n, k, s, d in spans])
@@ -214,7 +214,7 @@ class _Unfolding:
 
 def _windows(op: Op, x: torch.Tensor, picks: torch.Tensor, parts: int) -> torch.Tensor:
     """The windows of a convolution at output positions ``picks`` (row-major over its output)."""
-    unfolding = _Unfolding.of(op, x.shape[2:])
+    unfolding = Unfolding.of(op, x.shape[2:])
     flat, inside = (torch.from_numpy(a).to(x.device) for a in unfolding.places(picks.cpu().numpy(), x.shape[2:]))
     # A third of the time of index_select; and what lies in the padding is zeroed below, which spares a padded copy of it all.
     found = x.flatten(2).gather(2, flat.reshape(1, 1, -1).expand(*x.shape[:2], -1))
@@ -235,7 +235,7 @@ def _kernel(op: Op) -> list[int]:
     return [int(dim) for dim in weight.shape[2:] if isinstance(dim, int)]
 
 
-def padding(
+def _padding(
     op: Op, sizes: Sequence[int], kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
 ) -> list[int]:
     """The pads of a convolution, all starts then all ends, with ``auto_pad`` resolved for inputs of these sizes."""

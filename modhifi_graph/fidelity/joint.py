@@ -10,7 +10,8 @@ a nonlinear least-squares problem. It is solved by conjugate directions on the G
 chapters 5 and 10), from the sequential fit on: the residual is carried back through the chain and regressed on what each map
 reads, ``D_i = M_i^-1 E[r_i x_i^T] C_i^-1``, and the step is the one that is best to first order at the end of the chain.
 ``C_i`` is the covariance of what map i reads and ``M_i`` that of white noise carried back to its output: the Kronecker
-factors of the normal equations (Martens and Grosse 2015, arXiv 1503.05671). No step is taken that does not lower the error.
+factors of the normal equations (Martens and Grosse 2015, arXiv 1503.05671). No step is taken that does not lower the error,
+and none is kept that does not lower it on batches that are held out: late layers of a small network see too few positions.
 """
 
 from __future__ import annotations
@@ -22,12 +23,21 @@ import torch
 
 from modhifi_graph.fidelity.chains import Chain
 from modhifi_graph.fidelity.clipped import wanted
+from modhifi_graph.fidelity.consumers import Consumer
 from modhifi_graph.fidelity.linear_map import LinearMap
-from modhifi_graph.fidelity.ridge import damped
+from modhifi_graph.fidelity.regression import outer
+from modhifi_graph.fidelity.ridge import damped, solve_right
+from modhifi_graph.fidelity.sites import channel_axis
 from modhifi_graph.graph import Value
 
-STEPS = 10
+STEPS = 15
 """So many steps at most: the first five do most of it."""
+
+HELD_OUT = 8
+"""One batch in so many only says when to stop; where there are fewer, their parts do."""
+
+PATIENCE = 3
+"""The refit ends after so many steps that bring nothing on what is held out."""
 
 TRIES = 4
 """A step that does not lower the error is cut to a third, so often."""
@@ -51,6 +61,41 @@ class Batch:
     stream: torch.Tensor | None
     target: torch.Tensor
 
+    def parts(self, count: int) -> list[Batch]:
+        """Cut in so many along the first axis; whole where not all of it is as long there, or too short."""
+        streams = [] if self.stream is None else [self.stream]
+        if any(t.shape[:1] != self.x.shape[:1] for t in (*self.others.values(), *streams, self.target)):
+            return [self]
+        if len(self.x) < count:
+            return [self]
+        cuts = [tensor.tensor_split(count) for tensor in (self.x, self.target, *streams, *self.others.values())]
+        return [
+            Batch(x, dict(zip(self.others, rest[len(streams) :], strict=True)), rest[0] if streams else None, target)
+            for x, target, *rest in zip(*cuts, strict=True)
+        ]
+
+
+def held_out(chain: Chain, batches: Sequence[Batch]) -> tuple[list[Batch], list[Batch]]:
+    """What a chain is refitted on, and what it is held against: other samples.
+
+    The second half of the batches may mirror the first (:mod:`modhifi_graph.mirrors`): both halves are split alike.
+    """
+    found = list(batches)
+    if len(found) < HELD_OUT and all(_has_samples_first(site.consumer) for site in chain.sites):
+        found = [part for batch in batches for part in batch.parts(HELD_OUT)]
+    if len(found) < HELD_OUT:
+        return found, []
+    half = len(found) // 2 if len(found) % 2 == 0 else len(found)
+    aside = {number for number in range(len(found)) if (number % half) % HELD_OUT == min(HELD_OUT, half) - 1}
+    return [b for i, b in enumerate(found) if i not in aside], [found[i] for i in sorted(aside)]
+
+
+def _has_samples_first(consumer: Consumer) -> bool:
+    """Whether neither channels nor the matrices of a stack lie along the first axis."""
+    rank = consumer.y.rank or 0
+    inside = consumer.contraction.axis > 0 and channel_axis(consumer) % max(1, rank) > 0
+    return inside and (rank > 3 or not consumer.stacked)
+
 
 @dataclass(frozen=True, eq=False)
 class _Trace:
@@ -72,9 +117,8 @@ class Reading:
     def solve(self, weight: torch.Tensor, bias: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The direction that regression gives for sums ``E[r x^T]`` and ``E[r]``."""
         if not self.intercept:
-            return torch.cholesky_solve(weight.transpose(1, 2), self.factor).transpose(1, 2), torch.zeros_like(bias)
-        centred = weight - torch.einsum("go,gp->gop", bias, self.mean)
-        found = torch.cholesky_solve(centred.transpose(1, 2), self.factor).transpose(1, 2)
+            return solve_right(weight, self.factor), torch.zeros_like(bias)
+        found = solve_right(weight - outer(bias, self.mean), self.factor)
         return found, bias - torch.einsum("gop,gp->go", found, self.mean)
 
 
@@ -85,12 +129,18 @@ class Refit:
     ----------
     readings : of every map.
     clip : the bounds beyond which the output of the chain is as good as at them, or None.
+    held : batches that only say which of the weights on the way are the best; none by default.
     """
 
     def __init__(
-        self, chain: Chain, readings: Sequence[Reading], batches: Sequence[Batch], clip: tuple[float, float] | None
+        self,
+        chain: Chain,
+        readings: Sequence[Reading],
+        batches: Sequence[Batch],
+        clip: tuple[float, float] | None,
+        held: Sequence[Batch] = (),
     ) -> None:
-        self._chain, self._readings, self._batches, self._clip = chain, readings, batches, clip
+        self._chain, self._readings, self._batches, self._clip, self._held = chain, readings, batches, clip, held
         self._maps = [LinearMap(site.consumer) for site in chain.sites]
         self._rows = sum(self._maps[-1].channels(batch.target).shape[1] for batch in batches)
 
@@ -98,6 +148,7 @@ class Refit:
         """Better weights, and the loss before the first step and after each. O(steps rows n o p) for n maps."""
         traces = [self._forward(batch, weights) for batch in self._batches]
         losses, previous = [self._loss(traces)], None
+        best, lowest, since = weights, self._held_loss(weights, losses[0]), 0
         for _ in range(steps):
             downhill = self._gradient(traces, weights)
             solved = self._preconditioned(traces, weights, downhill)
@@ -107,9 +158,12 @@ class Refit:
                 break
             weights, traces, loss = taken
             losses.append(loss)
-            if loss > (1 - ENOUGH) * losses[-2]:
+            held, since = self._held_loss(weights, loss), since + 1
+            if held < lowest:
+                best, lowest, since = weights, held, 0
+            if since == PATIENCE or loss > (1 - ENOUGH) * losses[-2]:
                 break
-        return weights, losses
+        return best, losses
 
     def _forward(self, batch: Batch, weights: Weights) -> _Trace:
         inputs, slopes, x = [batch.x], list[torch.Tensor](), batch.x
@@ -131,6 +185,10 @@ class Refit:
     def _loss(self, traces: Sequence[_Trace]) -> float:
         return sum(_dot(trace.residual, trace.residual) for trace in traces) / self._rows
 
+    def _held_loss(self, weights: Weights, loss: float) -> float:
+        """The loss on what is held out, up to a factor; where nothing is, that on the rest."""
+        return self._loss([self._forward(batch, weights) for batch in self._held]) if self._held else loss
+
     def _gradient(self, traces: Sequence[_Trace], weights: Weights) -> Weights:
         """Minus half of the slope of the loss: ``E[r_i x_i^T]`` and ``E[r_i]`` of every map."""
         sums = [(torch.zeros_like(w), torch.zeros_like(b)) for w, b in weights]
@@ -139,8 +197,8 @@ class Refit:
             for i in reversed(range(len(weights))):
                 weight, bias = sums[i]
                 bias += self._maps[i].channels(back).sum(1).double() / self._rows
-                before, outer = self._maps[i].pull(trace.inputs[i], weights[i][0].to(back), back)
-                weight += outer.double() / self._rows
+                before, products = self._maps[i].pull(trace.inputs[i], weights[i][0].to(back), back)
+                weight += products.double() / self._rows
                 if i:
                     back = before * trace.slopes[i - 1]
         return sums

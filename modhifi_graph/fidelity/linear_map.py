@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from modhifi_graph.fidelity.consumers import Consumer, padding, stack_rows
+from modhifi_graph.fidelity.consumers import Consumer, Unfolding, stack_rows
 from modhifi_graph.fidelity.sites import channel_axis
 
 
@@ -20,10 +20,10 @@ class LinearMap:
         """``W x``. O(rows G o p)."""
         if self.consumer.op.kind != "Conv":
             return self._turned(self._read(x) @ self._matrices(weight).mT)
-        padded, stride, dilation = self._windows(x)
-        kernel = weight.reshape(-1, weight.shape[2] // self.consumer.taps, *self._kernel)
+        look, padded, kernel = self._unfolded(x, weight)
+        none = [0] * len(look.kernel)
         y: torch.Tensor = torch.ops.aten.convolution(
-            padded, kernel, None, stride, [0] * len(stride), dilation, False, [0] * len(stride), self.consumer.parts
+            padded, kernel, None, look.strides, none, look.dilations, False, none, self.consumer.parts
         )
         return y
 
@@ -33,15 +33,13 @@ class LinearMap:
             turned = self._turned(residual)
             outer = self._rows(turned).mT @ self._rows(self._read(x))
             return self._read(turned @ self._matrices(weight)), outer
-        padded, stride, dilation = self._windows(x)
-        kernel = weight.reshape(-1, weight.shape[2] // self.consumer.taps, *self._kernel)
-        dims = len(stride)
+        look, padded, kernel = self._unfolded(x, weight)
+        none = [0] * len(look.kernel)
         back, outer, _ = torch.ops.aten.convolution_backward(
-            residual, padded, kernel, None, stride, [0] * dims, dilation, False, [0] * dims, self.consumer.parts,
+            residual, padded, kernel, None, look.strides, none, look.dilations, False, none, self.consumer.parts,
             [True, True, False],
         )  # fmt: skip
-        starts = self._pads(x)[:dims]
-        for axis, (start, size) in enumerate(zip(starts, x.shape[2:], strict=True)):
+        for axis, (start, size) in enumerate(zip(look.pads, x.shape[2:], strict=False)):
             back = back.narrow(2 + axis, start, size)
         return back, outer.reshape(weight.shape)
 
@@ -60,26 +58,13 @@ class LinearMap:
         rows = y.movedim(channel_axis(self.consumer), -1).reshape(-1, self.consumer.parts, self.consumer.outputs)
         return rows.transpose(0, 1)
 
-    @property
-    def _kernel(self) -> list[int]:
-        value = self.consumer.op.inputs[1]
-        assert value is not None
-        assert value.shape is not None
-        return [int(dim) for dim in value.shape[2:] if isinstance(dim, int)]
-
-    def _pads(self, x: torch.Tensor) -> list[int]:
-        strides, dilations = self._steps(x)
-        return padding(self.consumer.op, x.shape[2:], self._kernel, strides, dilations)
-
-    def _steps(self, x: torch.Tensor) -> tuple[list[int], list[int]]:
-        ones, attributes = [1] * (x.dim() - 2), self.consumer.op.attributes
-        return list(attributes.get("strides", ones)), list(attributes.get("dilations", ones))
-
-    def _windows(self, x: torch.Tensor) -> tuple[torch.Tensor, list[int], list[int]]:
-        """The input with its padding, the strides and the dilations."""
-        pads, dims = self._pads(x), x.dim() - 2
-        sides = [amount for pair in reversed(list(zip(pads[:dims], pads[dims:], strict=True))) for amount in pair]
-        return torch.nn.functional.pad(x, sides), *self._steps(x)
+    def _unfolded(self, x: torch.Tensor, weight: torch.Tensor) -> tuple[Unfolding, torch.Tensor, torch.Tensor]:
+        """How a convolution reads ``x``; ``x`` with its padding; and the weight as a convolution has it."""
+        unfolding, dims = Unfolding.of(self.consumer.op, x.shape[2:]), x.dim() - 2
+        ends = zip(unfolding.pads[:dims], unfolding.pads[dims:], strict=True)
+        sides = [amount for pair in reversed(list(ends)) for amount in pair]
+        kernel = weight.reshape(-1, weight.shape[2] // self.consumer.taps, *unfolding.kernel)
+        return unfolding, torch.nn.functional.pad(x, sides), kernel
 
     def _matrices(self, weight: torch.Tensor) -> torch.Tensor:
         """The weight of a product: a matrix, or a stack of them."""

@@ -18,7 +18,7 @@ from modhifi_graph.axes.groups import Groups
 from modhifi_graph.axes.layout import Layout, find, kept, leaves
 from modhifi_graph.dialects.program import Program
 from modhifi_graph.fidelity.consumers import Consumer, weight_of
-from modhifi_graph.fidelity.moments import Moments
+from modhifi_graph.fidelity.moments import Moments, merged
 from modhifi_graph.fidelity.regression import second_moment
 from modhifi_graph.fidelity.ridge import RIDGE, damped, refit
 from modhifi_graph.fidelity.sites import Editor
@@ -131,13 +131,7 @@ def _scale(
         for start in range(0, weight.shape[1], chunk):
             rows = slice(start, start + chunk)
             own = weight[part, rows]
-            gram = _merged(_merged(own[:, :, None] * matrix * own[:, None, :], owner), owner)
+            gram = merged(own[:, :, None] * matrix * own[:, None, :], owner)
             inner, cross = gram[:, :-1, :-1], gram[:, :-1, -1]
             delta = 1 + torch.linalg.solve(damped(inner, RIDGE), cross)
             result[part, rows] *= torch.nn.functional.pad(delta, (0, 1))[:, owner]
-
-
-def _merged(matrices: torch.Tensor, owner: torch.Tensor) -> torch.Tensor:
-    """Sum the rows of each matrix by owner and transpose it: twice makes Q_c over contributions from one over inputs."""
-    merged = matrices.new_zeros(len(matrices), int(owner.max()) + 1, matrices.shape[2])
-    return merged.index_add(1, owner, matrices).transpose(1, 2)

@@ -84,3 +84,12 @@ def _blocks(inputs: int) -> Iterator[tuple[slice, slice]]:
 
 def _zeros(origin: torch.Tensor) -> torch.Tensor:
     return torch.zeros((*origin.shape, origin.shape[-1]), dtype=torch.float64, device=origin.device)
+
+
+def merged(matrices: torch.Tensor, owner: torch.Tensor) -> torch.Tensor:
+    """Symmetric matrices (n, p, p) with rows and columns summed by owner, shape (p,): over inputs, then over components."""
+    count = int(owner.max()) + 1
+    for _ in range(2):
+        half = matrices.new_zeros(len(matrices), count, matrices.shape[2])
+        matrices = half.index_add(1, owner, matrices).transpose(1, 2)
+    return matrices

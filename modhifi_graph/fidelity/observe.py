@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from modhifi_graph.dialects.program import Feeds, Program
+from modhifi_graph.dialects.program import Feeds, Program, samples_in
 from modhifi_graph.fidelity.bilinear import Encounter
 from modhifi_graph.fidelity.consumers import Consumer
 from modhifi_graph.fidelity.moments import Moments
@@ -95,7 +95,7 @@ def observe(
         for encounter in encounters:
             encounter.add(*(results[value.name] for value in encounter.meeting.operands))
         progress(number + 1, len(batches))
-    samples = sum(max((len(array) for array in batch.values() if array.ndim), default=1) for batch in batches)
+    samples = sum(map(samples_in, batches))
     moments = {consumer: found[consumer.reading] for consumer in consumers}
     variances = {name: energy.total for name, energy in energies.items()}
     return Observation(moments, variances, {name: energy.mean for name, energy in energies.items()}, samples)

@@ -29,7 +29,7 @@ def output_error(graph: Graph) -> Callable[[Outputs, Outputs], float]:
 def is_language_model(graph: Graph) -> bool:
     """Whether all outputs are scores over the vocabulary that the inputs are taken from."""
     vocabularies = {reading.limit for reading in read(graph) if reading.kind == "tokens"}
-    scores = [value for value in graph.outputs if value.dtype is not None and value.dtype.kind == "f"]
+    scores = graph.float_outputs
     return bool(scores) and all(_width(value) in vocabularies for value in scores)
 
 

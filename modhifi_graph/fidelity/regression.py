@@ -15,6 +15,34 @@ from modhifi_graph.fidelity.moments import Moments
 from modhifi_graph.fidelity.ridge import damped, solve_right
 
 
+@dataclass(frozen=True, eq=False)
+class Statistics:
+    """First and second moments of inputs and targets, in float64: all that the regression needs.
+
+    Attributes
+    ----------
+    x, t : means, shapes (G, p) and (G, o).
+    covariance, cross : centred ``E[x x^T]`` and ``E[t x^T]``, shapes (G, p, p) and (G, o, p).
+    """
+
+    x: torch.Tensor
+    t: torch.Tensor
+    covariance: torch.Tensor
+    cross: torch.Tensor
+
+    def solve(self, weight: torch.Tensor, ridge: float, intercept: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
+        """The corrected weight and bias for the old W, shapes (G, o, p) and (G, o). O(p^3 + o p^2).
+
+        Without an intercept the correction is fitted around zero, and the bias is what is left over of the mean.
+        """
+        covariance, cross = self.covariance, self.cross
+        if not intercept:
+            covariance, cross = covariance + outer(self.x, self.x), cross + outer(self.t, self.x)
+        factor = torch.linalg.cholesky(damped(covariance, ridge))
+        corrected = weight + solve_right(cross - weight @ covariance, factor)
+        return corrected, self.t - torch.einsum("gop,gp->go", corrected, self.x)
+
+
 @dataclass
 class Regression:
     """Running sums for one consumer of G parts, in float64.
@@ -56,25 +84,24 @@ class Regression:
 
     def solve(self, weight: torch.Tensor, ridge: float, intercept: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
         """The corrected weight and bias, shapes (G, o, p) and (G, o); without an intercept the bias is what is left over."""
-        mean_x, mean_t = self.moments.mean, self.origin.double() + self.first / self.count
-        covariance = second_moment(self.moments, intercept)
-        shift = self.moments.first / self.count
-        cross = self.cross / self.count - _outer(self.first / self.count, shift)
-        if not intercept:
-            cross = cross + _outer(mean_t, mean_x)
-        factor = torch.linalg.cholesky(damped(covariance, ridge))
-        corrected = weight + solve_right(cross - weight @ covariance, factor)
-        return corrected, mean_t - torch.einsum("gop,gp->go", corrected, mean_x)
+        return self.statistics().solve(weight, ridge, intercept)
+
+    def statistics(self) -> Statistics:
+        """What the sums come to."""
+        shift, first = self.moments.first / self.count, self.first / self.count
+        cross = self.cross / self.count - outer(first, shift)
+        return Statistics(self.moments.mean, self.origin.double() + first, self.moments.covariance, cross)
 
 
 def second_moment(moments: Moments, centred: bool = True) -> torch.Tensor:
     """C, or ``E[x x^T] = C + m m^T`` where there is no intercept to take up the mean. Shape (G, p, p)."""
-    return moments.covariance if centred else moments.covariance + _outer(moments.mean, moments.mean)
+    return moments.covariance if centred else moments.covariance + outer(moments.mean, moments.mean)
 
 
 def _products(shifted: torch.Tensor, x: torch.Tensor, moments: Moments) -> torch.Tensor:
     return torch.bmm(shifted.transpose(1, 2), x - moments.origin[:, None]).double()
 
 
-def _outer(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+def outer(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """``a b^T`` of every part, shape (G, i, j)."""
     return torch.einsum("gi,gj->gij", a, b)

@@ -66,19 +66,12 @@ class Limits:
 
     def allows(self, group: Group) -> bool:
         names = [group.name, *(use.value.name for use in group.producers)]
-
-        def matches(patterns: Sequence[str]) -> bool:
-            return any(fnmatch.fnmatchcase(name, pattern) for name in names for pattern in patterns)
-
-        return (not self.only or matches(self.only)) and not matches(self.skip)
+        return (not self.only or _matches(names, self.only)) and not _matches(names, self.skip)
 
     def allows_branch(self, branch: Branch) -> bool:
         """By its own name; and nothing that is to stay whole may be in it."""
-
-        def matches(names: Iterable[str], patterns: Sequence[str]) -> bool:
-            return any(fnmatch.fnmatchcase(name, pattern) for name in names for pattern in patterns)
-
-        return (not self.only or matches([branch.name], self.only)) and not matches(branch.parameters, self.skip)
+        named = not self.only or _matches([branch.name], self.only)
+        return named and not _matches(branch.parameters, self.skip)
 
     def step(self, group: Group) -> int:
         if self.align is not None:
@@ -89,6 +82,10 @@ class Limits:
         """The fewest components that stay: at least ``min_keep``, and a multiple of the step."""
         step = self.step(group)
         return min(group.size, max(1, -(-max(1, self.min_keep) // step) * step))
+
+
+def _matches(names: Iterable[str], patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for name in names for pattern in patterns)
 
 
 @dataclass

@@ -45,7 +45,7 @@ def measure(
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[Ranking, dict[int, float]]:
     """For each ranking and each of its snapshots, the error of the outputs on ``batches``."""
-    outputs, error = _outputs(program), output_error(program.graph)
+    outputs, error = [value.name for value in program.graph.float_outputs], output_error(program.graph)
     if not outputs:
         return {ranking: {} for ranking in rankings}  # the local cost stands
     stepper = program.stepper(batches, threads=threads)
@@ -82,7 +82,7 @@ def measure_branches(
 
     ``means`` are arrays that broadcast to the value of their branch.
     """
-    outputs, error = _outputs(program), output_error(program.graph)
+    outputs, error = [value.name for value in program.graph.float_outputs], output_error(program.graph)
     if not outputs or not means:
         return {}
     order = {value: i for i, op in enumerate(program.graph.ops) for value in op.outputs}
@@ -95,11 +95,6 @@ def measure_branches(
         found[branch] = error(reference, without)
         progress(number + 1, len(means))
     return found
-
-
-def _outputs(program: Program) -> list[str]:
-    """The floating-point outputs: whole numbers have no error to price by."""
-    return [v.name for v in program.graph.outputs if v.dtype is not None and v.dtype.kind == "f"]
 
 
 def first_samples(batches: Sequence[Feeds], samples: int) -> list[Feeds]:

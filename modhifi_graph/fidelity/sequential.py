@@ -24,7 +24,7 @@ from modhifi_graph.fidelity.bilinear import encounter, folded, mixed
 from modhifi_graph.fidelity.chains import Chain, chains
 from modhifi_graph.fidelity.clipped import Sample, refine
 from modhifi_graph.fidelity.consumers import Consumer, weight_of
-from modhifi_graph.fidelity.joint import Batch, Reading, Refit
+from modhifi_graph.fidelity.joint import Batch, Reading, Refit, held_out
 from modhifi_graph.fidelity.meetings import Meeting, meetings_of
 from modhifi_graph.fidelity.observe import sample_rows
 from modhifi_graph.fidelity.regression import Regression, second_moment
@@ -92,14 +92,17 @@ class _Walk:
         self._marks: dict[Chain, Mark] = {}
         self._fits: dict[Site, Fit] = {}
         targets = [site.target.name for site in (*found, *(chain.sites[-1] for chain in linked))]
-        needed = [name for site in found for name in _read(site)] + [name for chain in linked for name in _feeds(chain)]
+        needed = [name for site in found for name in site.reads] + [name for chain in linked for name in _feeds(chain)]
         self._reference = dense.stepper(batches, targets, threads)
         self._stepper = slim.stepper(batches, needed, threads)
         self._editor = Editor(slim, self._stepper)
 
     def refit(self, site: Site) -> None:
         """Refit one site, and the chain that ends there."""
+        before = self._stepper.mark() if site.late else None
         fit = _fit(site, self._starts.get(site.consumer.y.name), self._reference, self._stepper, self._random)
+        if before is not None:
+            self._stepper.rewind(before)
         self._write(site, fit.weight, fit.bias)
         for chain in self._chains:
             if chain.sites[0] is site:
@@ -113,9 +116,9 @@ class _Walk:
         mark = self._marks.pop(chain)
         self._stepper.rewind(mark)
         fits = [self._fits[site] for site in chain.sites]
-        batches = joint_batches(chain, self._reference, self._stepper)
-        readings = [fit.reading() for fit in fits]
-        found, _ = Refit(chain, readings, batches, chain.sites[-1].clip).run([(fit.weight, fit.bias) for fit in fits])
+        batches, held = held_out(chain, joint_batches(chain, self._reference, self._stepper))
+        refit = Refit(chain, [fit.reading() for fit in fits], batches, chain.sites[-1].clip, held)
+        found, _ = refit.run([(fit.weight, fit.bias) for fit in fits])
         self._stepper.rewind(mark)
         # A later mark holds what the chain's old weights gave.
         self._marks = {c: mark if m.position > mark.position else m for c, m in self._marks.items()}
@@ -128,15 +131,9 @@ class _Walk:
         self._editor.bias(site, bias.cpu().numpy())
 
 
-def _read(site: Site) -> list[str]:
-    """What is looked at to refit a site."""
-    return [site.consumer.x.name, *([site.stream[1].name] if site.stream else [])]
-
-
 def _feeds(chain: Chain) -> list[str]:
     """What is looked at to refit a chain."""
-    stream = chain.sites[-1].stream
-    return [chain.sites[0].consumer.x.name, *([stream[1].name] if stream else []), *(v.name for v in chain.others)]
+    return [chain.sites[0].consumer.x.name, *chain.sites[-1].reads[1:], *(v.name for v in chain.others)]
 
 
 def joint_batches(chain: Chain, reference: Stepper, stepper: Stepper) -> list[Batch]:
@@ -238,7 +235,7 @@ def _fit(
     consumer = site.consumer
     fitted: Regression | None = None
     sample = Sample(*site.clip, stepper.batches) if site.clip else None
-    for (target,), seen in zip(reference.visit([site.target.name]), stepper.visit(_read(site)), strict=True):
+    for (target,), seen in zip(reference.visit([site.target.name]), stepper.visit(site.reads), strict=True):
         wanted = _wanted(site, target)
         rows, picks = sample_rows(consumer, seen[0], stepper.batches, random)
         aim = consumer.output_rows(wanted, picks)
@@ -249,8 +246,6 @@ def _fit(
             sample.add(rows, aim, stream)
     assert fitted is not None
     old = weight_of(consumer, fitted.first)
-    if start is not None and site.mixing is not None:
-        old = torch.from_numpy(mixed(start, site.mixing)).to(old)
     if start is not None and site.mixing is not None:
         old = torch.from_numpy(mixed(start, site.mixing)).to(old)
     ridge, intercept = fitted.ridge(RIDGE), site.bias is not None

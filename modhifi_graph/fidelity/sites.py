@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +26,8 @@ class Site:
     bias : (op, slot) of the constant that serves as its bias: its own slot, or an addition right after a MatMul; None where
         there is none and none can be given.
     output : the value that holds the output with its bias.
-    stream : (the sum, the other summand) where the output joins a stream that is there before it, else None.
+    stream : (the sum, the other summand) where the output joins a stream that does not depend on it, else None.
+    late : whether the other summand is computed after the consumer, from what is not repaired on the way.
     channels : positions of the dense output's channels that the slim one has.
     normalised : whether a batch norm is all that reads the output.
     clip : (low, high) where all that reads the target is one activation that clips (ReLU, ReLU6, Clip), else None.
@@ -42,6 +43,12 @@ class Site:
     normalised: bool
     clip: tuple[float, float] | None
     mixing: np.ndarray | None = None
+    late: bool = False
+
+    @property
+    def reads(self) -> list[str]:
+        """What is looked at in the slim model to repair it: its input, and the other summand of its stream."""
+        return [self.consumer.x.name, *([self.stream[1].name] if self.stream else [])]
 
     @property
     def target(self) -> Value:
@@ -89,9 +96,10 @@ def sites(
     """
     values = {value.name: value for value in dense.coupling.graph.values()}
     readers = readers_of(slim)
-    position = {value: i for i, op in enumerate(slim.ops) for value in op.outputs}
     place = {op: i for i, op in enumerate(slim.ops)}
+    position = {value: place[op] for op in slim.ops for value in op.outputs}
     found = [c for c in consumers_of(find_groups(couple(slim))).values() if isinstance(c, Consumer)]
+    later = _Later(slim, position, {place[consumer.op] for consumer in found})
     for consumer in sorted(found, key=lambda c: place[c.op]):
         found_bias = bias_of(consumer, readers, slim.outputs)
         if found_bias is None:
@@ -103,13 +111,14 @@ def sites(
             continue  # matrices of the stack went: what is left has no target of the same shape
         if axes is not None:
             channels = kept(axes[channel_axis(consumer)], keep)
-            stream = None if output in slim.outputs else _stream(output, readers, position, place[consumer.op])
+            stream = None if output in slim.outputs else _stream(output, readers, later, place[consumer.op])
             target = stream[0] if stream else output
             clip = None if target in slim.outputs else _clip(readers.get(target, []))
             normalised = [op.kind for op in readers.get(output, [])] == ["BatchNormalization"]
             mixed = (mixing or {}).get(consumer.y.name)
             columns = None if mixed is None else mixed[:, channels]
-            yield Site(consumer, bias, output, stream, channels, normalised, clip, columns)
+            late = stream is not None and position.get(stream[1], -1) > place[consumer.op]
+            yield Site(consumer, bias, output, stream, channels, normalised, clip, columns, late)
 
 
 def readers_of(graph: Graph) -> dict[Value, list[Op]]:
@@ -153,17 +162,39 @@ def _size(value: Value) -> int | None:
     return shape[-1] if shape and set(shape[:-1]) <= {1} and isinstance(shape[-1], int) else None
 
 
-def _stream(
-    value: Value, readers: Mapping[Value, list[Op]], position: Mapping[Value, int], start: int
-) -> tuple[Value, Value] | None:
-    """The addition that is all that reads ``value``, and its other summand, if that is there before op ``start`` runs."""
+@dataclass(frozen=True)
+class _Later:
+    """What is computed after an op; ``position`` tells by which op a value is made, ``repaired`` which ops are consumers."""
+
+    graph: Graph
+    position: Mapping[Value, int]
+    repaired: Collection[int]
+
+    def is_settled(self, value: Value, start: int) -> bool:
+        """Whether ``value`` is there before op ``start`` runs, or comes of what is, without any consumer."""
+        pending, seen = [value], {value}
+        while pending:
+            number = self.position.get(pending.pop(), -1)
+            if number < start:
+                continue
+            if number in self.repaired or number == start:
+                return False
+            op = self.graph.ops[number]
+            fresh = [v for v in (*op.inputs, *op.captured) if v is not None and v not in seen]
+            seen.update(fresh)
+            pending.extend(fresh)
+        return True
+
+
+def _stream(value: Value, readers: Mapping[Value, list[Op]], later: _Later, start: int) -> tuple[Value, Value] | None:
+    """The addition that is all that reads ``value``, and its other summand, if that is settled before op ``start`` runs."""
     ops = readers.get(value, [])
     if len(ops) != 1 or ops[0].kind != "Add":
         return None
     others = [v for v in ops[0].inputs if v is not None and v is not value]
     if len(others) != 1 or others[0].is_constant or others[0].shape is None or value.shape is None:
         return None
-    if len(others[0].shape) != len(value.shape) or position.get(others[0], -1) > start:
+    if len(others[0].shape) != len(value.shape) or not later.is_settled(others[0], start):
         return None
     if any(
         a != b and (1 in (a, b) or (isinstance(a, int) and isinstance(b, int)))

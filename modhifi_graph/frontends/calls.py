@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils import _pytree as pytree
 
-from modhifi_graph.dialects.program import Feeds
+from modhifi_graph.dialects.program import Feeds, samples_in
 from modhifi_graph.errors import InputError
 
 
@@ -85,7 +85,3 @@ def subset(feeds: Sequence[Feeds], samples: int | None, seed: int, whole: bool) 
         if left > 0:
             chosen[number] = feeds[number] if whole else next(cut(feeds[number], left, whole))
     return [chosen[number] for number in sorted(chosen)]
-
-
-def samples_in(feed: Feeds) -> int:
-    return max((len(v) for v in feed.values() if isinstance(v, torch.Tensor) and v.ndim), default=1)

@@ -20,10 +20,10 @@ from modhifi_graph.calibration import batch_size
 from modhifi_graph.calibration import load as load_calibration
 from modhifi_graph.devices import batch_bytes, device_of, home_of
 from modhifi_graph.dialects.aten import Lifted, copied, functional, lift, placeholders
-from modhifi_graph.dialects.program import Feeds, Program
+from modhifi_graph.dialects.program import Feeds, Program, samples_in
 from modhifi_graph.errors import InputError, VerificationError
 from modhifi_graph.files import atomic_write
-from modhifi_graph.frontends.calls import Example, calls_of, cut, samples_in, subset
+from modhifi_graph.frontends.calls import Example, calls_of, cut, subset
 from modhifi_graph.frontends.exporting import export, exported, load, open_axes, open_shapes
 from modhifi_graph.frontends.frontend import Batches, Finished, FrontEnd, Optimized
 from modhifi_graph.interface import InputSpec

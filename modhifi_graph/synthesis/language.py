@@ -24,9 +24,7 @@ def spoken(
     vocabulary) has as many logits as the table of embeddings has rows, and later tokens do not change earlier ones' logits.
     """
     lead, shape = frame.lead, frame.lead.spec.shape
-    output = next(
-        (v for v in subject.program.graph.outputs if v.rank == 3 and v.dtype is not None and v.dtype.kind == "f"), None
-    )
+    output = next((value for value in subject.program.graph.float_outputs if value.rank == 3), None)
     if output is None or len(shape) != 2 or any(r.kind not in ASIDES for r in frame.readings if r is not lead):
         return None
     fixed = isinstance(shape[1], int)

@@ -57,7 +57,7 @@ class Subject:
     def scores(self) -> str | None:
         """The output with one number for each of several classes, (samples, classes); None where there is none."""
         for value in self.program.graph.outputs:
-            if value.rank == 2 and value.shape is not None and value.dtype is not None and value.dtype.kind == "f":
+            if value.rank == 2 and value.shape is not None and value.is_float:
                 classes = value.shape[1]
                 if isinstance(classes, int) and classes >= 2:
                     return value.name

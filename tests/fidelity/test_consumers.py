@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from modhifi_graph.fidelity.consumers import consumers_of, padding
+from modhifi_graph.fidelity.consumers import Unfolding, consumers_of
 
 from ..oracles import small
 from .layers import Net
@@ -134,7 +134,7 @@ def test_windows_are_those_of_torch(name: str) -> None:
     kernel = [int(size) for size in weight.numpy()[2:]]
     strides = list(consumer.op.attributes.get("strides", [1, 1]))
     dilations = list(consumer.op.attributes.get("dilations", [1, 1]))
-    top, left, bottom, right = padding(consumer.op, x.shape[2:], kernel, strides, dilations)
+    top, left, bottom, right = Unfolding.of(consumer.op, x.shape[2:]).pads
     padded = torch.nn.functional.pad(x, (left, right, top, bottom))
     unfolded = torch.nn.functional.unfold(padded, kernel, dilation=dilations, stride=strides)  # n, c k k, positions
     expected = unfolded.unflatten(1, (consumer.parts, -1)).permute(1, 0, 3, 2).flatten(1, 2)

@@ -14,7 +14,7 @@ from modhifi_graph.axes.coupling import couple
 from modhifi_graph.axes.groups import find_groups
 from modhifi_graph.fidelity.chains import Chain, chains
 from modhifi_graph.fidelity.consumers import weight_of
-from modhifi_graph.fidelity.joint import Batch, Reading, Refit, Weights
+from modhifi_graph.fidelity.joint import Batch, Reading, Refit, Weights, held_out
 from modhifi_graph.fidelity.ridge import RIDGE, damped
 from modhifi_graph.fidelity.sites import sites
 
@@ -202,3 +202,55 @@ def test_batches_may_be_cut_anyhow() -> None:
 
 def joined(batches: Sequence[Batch]) -> Batch:
     return Batch(torch.cat([b.x for b in batches]), {}, None, torch.cat([b.target for b in batches]))
+
+
+class TestHeldOut:
+    def test_a_chain_learns_nothing_that_does_not_hold_elsewhere(self) -> None:
+        """Targets of pure noise: the longer the refit, the worse it gets on what it has not seen."""
+        problem = Problem("mlp")
+        random = torch.Generator().manual_seed(3)
+        batches = [
+            Batch(b.x[:30], {}, None, b.target[:30] + 3 * torch.randn(30, b.target.shape[1], generator=random))
+            for b in problem.batches
+        ]
+        seen, held = batches[:1], batches[1:]
+        alone = Refit(problem.chain, problem.refit._readings, seen, None)
+        watched = Refit(problem.chain, problem.refit._readings, seen, None, held)
+
+        def error(weights: Weights) -> float:
+            return watched._held_loss(weights, 0.0)
+
+        overfit, kept = alone.run(problem.weights, 40)[0], watched.run(problem.weights, 40)[0]
+        assert error(kept) < 0.9 * error(overfit)
+        assert error(kept) <= error(problem.weights)
+
+    def test_the_weights_that_come_back_are_the_best_on_what_is_held_out(self) -> None:
+        problem = Problem("mlp")
+        refit = Refit(problem.chain, problem.refit._readings, problem.batches[:1], None, problem.batches[1:])
+        found, losses = refit.run(problem.weights)
+        ways = [refit.run(problem.weights, steps)[0] for steps in range(len(losses))]
+        assert refit._held_loss(found, 0.0) == min(refit._held_loss(weights, 0.0) for weights in ways)
+
+    @pytest.mark.parametrize(
+        ("batches", "rows", "expected"),
+        [
+            (20, 4, [7, 17]),  # ten and their mirror images
+            (9, 4, [7]),
+            (16, 4, [7, 15]),
+            (1, 64, [3, 7]),
+            (2, 64, [7, 15]),  # the eighth parts of both
+            (2, 4, []),
+        ],
+    )
+    def test_which_batches_are(self, batches: int, rows: int, expected: list[int]) -> None:
+        problem = Problem("mlp")
+        blank = torch.arange(batches * rows, dtype=torch.float32).reshape(batches, rows, 1)
+        seen, held = held_out(problem.chain, [Batch(part, {}, None, part) for part in blank])
+        assert sum(len(b.x) for b in (*seen, *held)) == batches * rows
+        size = len(held[0].x) if held else rows
+        assert [int(b.x[0, 0]) // size for b in held] == expected
+        assert all(torch.equal(b.x, b.target) for b in held)
+
+    def test_what_has_other_lengths_stays_whole(self) -> None:
+        part = Batch(torch.zeros(16, 3), {}, torch.zeros(1, 3), torch.zeros(16, 3))
+        assert part.parts(8) == [part]

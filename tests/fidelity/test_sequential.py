@@ -220,17 +220,16 @@ class TestTargets:
         close(parameter(slim, "MatMul", 4, 1), expected)
         assert [n.op_type for n in slim.graph] == [n.op_type for n in model.model.graph]
 
-    def test_a_summand_that_comes_too_late_is_no_stream(self) -> None:
+    def test_of_two_that_are_added_only_the_later_one_joins_a_stream(self) -> None:
         """s runs between m and its bias: m cannot wait for it, or it would have run before it was repaired."""
         model, keep = net("interleaved"), NETS["interleaved"][1]
         slim = model.compensated(keep, "sequential")
-        dense, seen = model.values, run(slim, model.feeds, ["r0", "r2"])
-        for number, (x, y, kept, intercept) in enumerate(
-            (("r0", "h", keep["w0"], True), ("r2", "s", keep["w2"], False)), 2
-        ):
-            old = cut(model, "MatMul", number, kept, keep["w1"])
-            weight, _ = regression(seen[x], dense[y][..., list(keep["w1"])], old, intercept)
-            close(parameter(slim, "MatMul", number, 1), weight)
+        dense, seen = model.values, run(slim, model.feeds, ["r0", "r2", "h"])
+        left, kept = cut(model, "MatMul", 2, keep["w0"], keep["w1"]), list(keep["w1"])
+        close(parameter(slim, "MatMul", 2, 1), regression(seen["r0"], dense["h"][..., kept], left)[0])
+        left = cut(model, "MatMul", 3, keep["w2"], keep["w1"])
+        target = dense["t"][..., kept] - seen["h"]
+        close(parameter(slim, "MatMul", 3, 1), regression(seen["r2"], target, left, intercept=False)[0])
 
     def test_a_stream_that_is_broadcast_is_no_target(self) -> None:
         model, keep = net("broadcast"), NETS["broadcast"][1]
@@ -383,3 +382,32 @@ def test_experts_that_all_run_are_refitted_each_by_itself() -> None:
         x, target = model.values["r"][:, expert][..., list(keep)], model.values["e"][:, expert]
         expected, _ = regression(x, target, old[expert, list(keep)], intercept=False)
         close(found[expert], expected)
+
+
+SHORTCUT = """
+    g (float[N,4,6] x) => (float[N,4,5] y)
+    <float[6,8] w, float[8] b, float[8,10] w0, float[10] b0, float[10,8] w1, float[8] b1, float[8,5] w2> {{
+      m = MatMul(x, w)
+      a = Add(m, b)
+      i = Relu(a)
+      {before}
+      m0 = MatMul(i, w0)
+      a0 = Add(m0, b0)
+      r0 = Relu(a0)
+      m1 = MatMul(r0, w1)
+      a1 = Add(m1, b1)
+      {after}
+      t = Add(a1, s)
+      z = Relu(t)
+      y = MatMul(z, w2)
+    }}"""
+
+
+@pytest.mark.parametrize("method", sequential.METHODS)
+def test_it_is_the_same_whether_a_shortcut_is_computed_before_the_branch_or_after_it(method: str) -> None:
+    shortcut = "n = Neg(i)\n s = Sigmoid(n)"
+    early = Net.of(SHORTCUT.format(before=shortcut, after=""), samples=400)
+    late = Net.of(SHORTCUT.format(before="", after=shortcut), samples=400)
+    keep = {"w": (0, 1, 3, 4, 6), "w0": (0, 1, 4, 5, 7)}
+    found = [run(model.compensated(keep, method), model.feeds)["y"] for model in (early, late)]
+    np.testing.assert_array_equal(*found)

@@ -11,18 +11,7 @@ from modhifi_graph.passes.unlearn import Unlearn
 from modhifi_graph.unlearning import How
 
 from ..fidelity.layers import Net, parameter, run
-
-CLASSIFIER = """
-    g (float[N,3,6,6] x) => (float[N,4] y)
-    <float[6,3,3,3] w0, float[6] b0, float[5,6,3,3] w1, float[5] b1, float[5,4] w2, float[4] b2> {
-      c0 = Conv<pads = [1,1,1,1]>(x, w0, b0)
-      r0 = Relu(c0)
-      c1 = Conv<pads = [1,1,1,1]>(r0, w1, b1)
-      r1 = Relu(c1)
-      m = GlobalAveragePool(r1)
-      f = Flatten(m)
-      y = Gemm(f, w2, b2)
-    }"""
+from ..fidelity.unlearning.test_kernels import CLASSIFIER
 
 
 @pytest.fixture(scope="module")

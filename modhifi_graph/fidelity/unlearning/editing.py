@@ -1,6 +1,6 @@
 """Unlearning as regression: the last layers are refitted so that the class is gone and all else is as it was.
 
-Walking the graph in its order, every edited layer is regressed on two sets of samples at once (:mod:`.joint`): what remains
+Walking the graph in its order, every edited layer is regressed on two sets of samples at once (:mod:`.mixture`): what remains
 and what is to be forgotten.
 
 - Layers before the head aim at what they (or the stream that they join) computed, with the class erased (:mod:`.erasure`).
@@ -29,7 +29,7 @@ from modhifi_graph.fidelity.ridge import RIDGE
 from modhifi_graph.fidelity.sites import Editor, Site
 from modhifi_graph.fidelity.unlearning.erasure import Erasure
 from modhifi_graph.fidelity.unlearning.head import Head, predicted_class
-from modhifi_graph.fidelity.unlearning.joint import Joint, mixture
+from modhifi_graph.fidelity.unlearning.mixture import mixture, prior
 
 Aim = Callable[[torch.Tensor, bool], torch.Tensor]
 """From rows of the old values, (G, rows, o), and whether they are to be forgotten, to what is wanted."""
@@ -84,7 +84,7 @@ def edit(
     """
     layers = [*_before(sites, head, depth if remain and mode == "edit" else 0), head.site]
     batches, output = [*forget, *remain], head.output.name
-    visited = [n for site in layers for n in _names(site)] + [output]
+    visited = [n for site in layers for n in site.reads] + [output]
     stepper = program.stepper(batches, visited, threads)
     stepper.advance(layers[0].consumer.y.name)
     old = stepper.outcome(list(dict.fromkeys([output, *(site.target.name for site in layers)])), {})
@@ -94,14 +94,17 @@ def edit(
     for number, site in enumerate(layers):
         reference = [found[site.target.name] for found in old]
         aim = _aim(site, head, reference, len(forget), label, mode)
+        mark = stepper.mark() if site.late else None
         sums = _sums(site, stepper, reference, len(forget), aim, random)
+        if mark is not None:
+            stepper.rewind(mark)
         weight = weight_of(site.consumer, sums[0].first)
-        parts = [(mu, Joint.of(sums[0]))]
+        parts = [(mu, sums[0].statistics())]
         if remain:
-            parts.append((1.0, Joint.of(sums[1])))
+            parts.append((1.0, sums[1].statistics()))
         else:
             bias = torch.from_numpy(editor.current_bias(site)).to(weight)
-            parts.append((1.0, Joint.prior(weight, bias, sums[0].moments)))
+            parts.append((1.0, prior(weight, bias, sums[0].moments)))
         solved, bias = mixture(parts).solve(weight, sums[0].ridge(RIDGE), INTERCEPT[mode])
         editor.weight(site, solved.cpu().numpy())
         if INTERCEPT[mode]:
@@ -116,10 +119,6 @@ def _before(sites: Sequence[Site], head: Head, depth: int) -> list[Site]:
     place = next(i for i, site in enumerate(sites) if site.consumer.op is head.site.consumer.op)
     able = [site for site in sites[:place] if site.bias is not None]
     return able[max(0, len(able) - depth) :]
-
-
-def _names(site: Site) -> list[str]:
-    return [site.consumer.x.name, *([site.stream[1].name] if site.stream else [])]
 
 
 def _aim(site: Site, head: Head, reference: Sequence[torch.Tensor], forgotten: int, label: int, mode: str) -> Aim:
@@ -166,7 +165,7 @@ def _sums(
     consumer = site.consumer
     sums: dict[bool, Regression] = {}
     sizes = {True: forgotten, False: stepper.batches - forgotten}
-    for number, seen in enumerate(stepper.visit(_names(site))):
+    for number, seen in enumerate(stepper.visit(site.reads)):
         gone, value = number < forgotten, reference[number]
         rows, picks = sample_rows(consumer, seen[0], sizes[gone], random)
         wanted = aim(consumer.output_rows(value.float(), picks), gone)

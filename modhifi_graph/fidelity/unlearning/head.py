@@ -45,10 +45,9 @@ class Head:
 
 def find_head(graph: Graph, sites: Sequence[Site], label: str = "the model") -> Head:
     """The head of a classifier; InputError where the graph is none, or its scores are not one layer's."""
-    floats = [value for value in graph.outputs if value.dtype is not None and value.dtype.kind == "f"]
     made = {value: op for op in graph.ops for value in op.outputs}
     by_op = {site.consumer.op: site for site in sites}
-    for place, output in enumerate(floats):
+    for place, output in enumerate(graph.float_outputs):
         lengths = [dim for dim in (output.shape or ())[1:] if dim != 1]
         if len(lengths) != 1 or not isinstance(lengths[0], int):
             continue
