@@ -1,0 +1,169 @@
+"""``modhifi-graph optimize``: prune a model to a budget."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from modhifi_graph.cli.common import (
+    MODEL_HELP,
+    Batch,
+    Json,
+    KeepBatchNorm,
+    Threads,
+    calibration,
+    check_outputs,
+    print_json,
+    write_json,
+)
+from modhifi_graph.errors import InputError
+
+if TYPE_CHECKING:
+    from modhifi_graph.plan import Plan
+
+
+EXAMPLES = """\b
+Examples:
+  modhifi-graph optimize sample:digits-cnn --macs 0.5 -o slim.onnx
+  modhifi-graph optimize model.onnx --calib calib.npz --params 0.6 -o slim.onnx --plan-out plan.json
+  modhifi-graph optimize model.onnx --calib images/ --preprocess 'mean=0.5;std=0.5' --macs 0.7 -o slim.onnx"""
+
+
+def optimize(
+    model: Annotated[str, typer.Argument(help=MODEL_HELP)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where to write the smaller model.")],
+    calib: Annotated[
+        str | None,
+        typer.Option(
+            help="Unlabelled inputs: .npz (arrays by input name), .npy or a folder of images; synthesised if not given."
+        ),
+    ] = None,
+    macs: Annotated[float | None, typer.Option(help="Fraction of multiply-accumulates that stays, in (0, 1].")] = None,
+    params: Annotated[float | None, typer.Option(help="Fraction of parameters that stays, in (0, 1].")] = None,
+    keep: Annotated[float | None, typer.Option(help="Fraction of every group that stays, in (0, 1].")] = None,
+    plan: Annotated[Path | None, typer.Option(help="Apply a plan that --plan-out wrote.")] = None,
+    plan_out: Annotated[Path | None, typer.Option(help="Write which components stay, as JSON.")] = None,
+    mode: Annotated[str, typer.Option(help="default, or paper: ModHiFi-P.")] = "default",
+    percentile: Annotated[
+        float, typer.Option(help="Mode paper: the share that HiFi sets give up in a round, 0.01 to 0.2 there.")
+    ] = 0.1,
+    rounds: Annotated[int | None, typer.Option(min=1, help="Mode paper: so many rounds instead of a budget.")] = None,
+    hifi_sets: Annotated[
+        str, typer.Option(help="Mode paper: HiFi sets of every layer, or of every output channel: layer or channel.")
+    ] = "layer",
+    criterion: Annotated[
+        str | None,
+        typer.Option(help="What to remove: obs (fidelity in mode paper), alpha, rowsum, energy, magnitude or random."),
+    ] = None,
+    compensation: Annotated[
+        str | None,
+        typer.Option(help="How to repair the rest: joint (scalar in mode paper), sequential, lstsq, bias or none."),
+    ] = None,
+    samples: Annotated[
+        int | None,
+        typer.Option(min=1, help="Calibrate on a random subset of this size, or on so many synthesised inputs."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Prune only groups or parameters that match (repeatable).")
+    ] = None,
+    skip: Annotated[
+        list[str] | None, typer.Option(help="Leave groups or parameters that match whole (repeatable).")
+    ] = None,
+    align: Annotated[
+        int | None, typer.Option(min=1, help="Keep multiples of this; default 8 for groups of 64 and more, else 1.")
+    ] = None,
+    min_keep: Annotated[int, typer.Option(min=1, help="Components that every group keeps at least.")] = 1,
+    preprocess: Annotated[
+        str | None, typer.Option(help="For a folder of images: 'mean=0.5;std=0.5;size=224;layout=NCHW'.")
+    ] = None,
+    keep_batchnorm: KeepBatchNorm = False,
+    reestimate_batchnorm: Annotated[
+        bool | None,
+        typer.Option(
+            "--reestimate-batchnorm/--no-reestimate-batchnorm",
+            help="Take the statistics of batch norms that are kept from --calib at the end; mode paper does.",
+        ),
+    ] = None,
+    threads: Threads = 0,
+    bench_seconds: Annotated[float, typer.Option(min=0, help="Time to spend on measuring latency.")] = 2.0,
+    batch: Batch = 1,
+    device: Annotated[str | None, typer.Option(help="Where a .pt2 is observed and repaired, as cpu or cuda.")] = None,
+    depth: Annotated[
+        bool, typer.Option("--depth", help="Let whole residual branches go too; with --macs or --params.")
+    ] = False,
+    mirror: Annotated[
+        bool | None,
+        typer.Option(help="Calibrate on mirror images too; by default where small photographs are few."),
+    ] = None,
+    as_json: Json = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress and no table.")] = False,
+) -> None:
+    """Prune a model to a budget, repair it in closed form, verify it, time it and write it.
+
+    Give exactly one of --macs, --params, --keep and --plan; with --mode paper --macs, --params or --rounds.
+    """
+    budgets = {"--macs": macs, "--params": params, "--keep": keep}
+    if mode == "default":
+        _check_budget(budgets, plan)
+    check_outputs(model, output, plan_out)
+    from modhifi_graph import terminal
+    from modhifi_graph.images import Preprocess
+    from modhifi_graph.optimization import optimize as run
+
+    with terminal.progress(quiet) as progress:
+        result = run(
+            model,
+            calib=calibration(model, calib),
+            macs=macs,
+            params=params,
+            keep=keep,
+            plan=None if plan is None else _plan(plan),
+            mode=mode,
+            percentile=percentile,
+            rounds=rounds,
+            hifi_sets=hifi_sets,
+            criterion=criterion,
+            compensation=compensation,
+            samples=samples,
+            seed=seed,
+            only=only or (),
+            skip=skip or (),
+            align=align,
+            min_keep=min_keep,
+            fold_batchnorm=not keep_batchnorm,
+            reestimate_batchnorm=reestimate_batchnorm,
+            preprocess=None if preprocess is None else Preprocess.parse(preprocess),
+            threads=threads,
+            bench_seconds=bench_seconds,
+            batch=batch,
+            device=device,
+            depth=depth,
+            mirror=mirror,
+            progress=progress,
+        )
+    result.save(output)
+    if plan_out is not None:
+        write_json(result.plan.to_json(), plan_out)
+    if as_json:
+        print_json(result.report)
+    elif not quiet:
+        terminal.show(terminal.report(result.report, output))
+
+
+def _check_budget(budgets: dict[str, float | None], plan: Path | None) -> None:
+    given = {name: value for name, value in budgets.items() if value is not None}
+    names = ", ".join((*given, *(["--plan"] if plan is not None else [])))
+    if len(given) + (plan is not None) != 1:
+        raise InputError(f"give exactly one of --macs, --params, --keep and --plan{f', not {names}' if names else ''}")
+    for name, value in given.items():
+        if not 0 < value <= 1:
+            raise InputError(f"{name} is {value:g}; expected a fraction above 0 and at most 1")
+
+
+def _plan(path: Path) -> Plan:
+    from modhifi_graph.plan import Plan
+
+    return Plan.load(path)
