@@ -67,6 +67,11 @@ OPTIONS: dict[str, tuple[Any, Any, str]] = {
     "reestimate_batchnorm": (bool, None, "Take the statistics of batch norms that are kept anew; mode paper does."),
     "preprocess": (str, None, "For a folder of images: 'mean=0.5;std=0.5;size=224;layout=NCHW'."),
     "depth": (bool, False, "Let whole residual branches go as well; with macs or params."),
+    "prices": (
+        str,
+        "output",
+        "What groups compete by: output, what the outputs lose, or local, what their streams lose.",
+    ),
     "threads": (int, 0, "Threads to run the model with; 0 is one for every physical core."),
 }
 """Type, default and description of what :func:`modhifi_graph.optimize` takes under the same names."""

@@ -72,6 +72,7 @@ def optimize(
     device: str | None = None,
     depth: bool = False,
     mirror: bool | None = None,
+    prices: str = "output",
     dynamic_shapes: Any = None,
     progress: Progress | None = None,
 ) -> Optimized:
@@ -126,6 +127,9 @@ def optimize(
         Let whole residual branches go as well, where that costs less than narrower layers; with ``macs`` or ``params``.
     mirror : bool, optional
         Calibrate on the mirror image of each picture as well; by default where small photographs are few. Not in mode "paper".
+    prices : str, default "output"
+        By what groups compete: ``output``, what their removal does to the network's outputs, or ``local``, to the streams that
+        they join, which costs no further forward passes. Not in mode "paper".
     dynamic_shapes : for a module, as :func:`torch.export.export` takes them; by default batches may have any size.
     progress : callable, optional
         Called as ``progress(stage, done, total)``.
@@ -159,6 +163,7 @@ def optimize(
         device=device,
         depth=depth,
         mirror=mirror,
+        prices=prices,
     )
     if calib is None and not is_module(model):
         calib = inputs
@@ -268,6 +273,7 @@ def _analysis(
         criterion=options.criterion,
         wanted=options.limits.allows,
         branches=[b for b in find_branches(groups).found if options.limits.allows_branch(b)] if options.depth else [],
+        prices=options.prices,
         seed=options.seed,
         threads=options.threads,
         progress=progress,

@@ -7,6 +7,7 @@ from typing import Any
 
 from modhifi_graph.errors import InputError
 from modhifi_graph.fidelity import hifi, local
+from modhifi_graph.fidelity.analysis import PRICES
 from modhifi_graph.fidelity.compensation import METHODS
 from modhifi_graph.fidelity.scores import CRITERIA
 from modhifi_graph.fidelity.selection import Budget, Limits
@@ -44,6 +45,7 @@ class Options:
     device: str | None = None
     depth: bool = False
     mirror: bool | None = None
+    prices: str = "output"
 
     def __post_init__(self) -> None:
         if self.mode not in DEFAULTS:
@@ -68,6 +70,10 @@ class Options:
                 f"compensation {self.compensation!r} repairs only what lost inputs, not what reads a stream without a branch; "
                 "choose joint, sequential or none"
             )
+        if self.prices not in PRICES:
+            raise InputError(f"prices {self.prices!r} is unknown; choose one of {', '.join(PRICES)}")
+        if self.depth and self.prices == "local":
+            raise InputError("what a branch is worth is measured on the outputs: give depth or prices local, not both")
         if self.depth and self.budget is not None and self.budget.kind == "keep":
             raise InputError("depth competes for multiply-accumulates or parameters: give macs or params, not keep")
 
@@ -116,6 +122,7 @@ class Options:
             "fold_batchnorm": self.fold_batchnorm,
             **({"reestimate_batchnorm": True} if self.reestimate_batchnorm else {}),
             **({"depth": True} if self.depth else {}),
+            **({"prices": self.prices} if self.prices != "output" else {}),
         }
 
 

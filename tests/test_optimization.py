@@ -409,6 +409,8 @@ class TestRefused:
             ({"plan": Plan(branches=("w2",)), "compensation": "bias"}, "compensation 'bias' repairs only what lost"),
             ({"plan": Plan(branches=("w2",))}, "plan: the model has no residual branch 'w2' that may go"),
             ({"macs": 0.5, "samples": 0}, "calibration: samples is 0; expected 1 or more"),
+            ({"macs": 0.5, "prices": "fair"}, "prices 'fair' is unknown; choose one of output, local"),
+            ({"macs": 0.5, "prices": "local", "depth": True}, "what a branch is worth is measured on the outputs"),
         ],
     )
     def test_options(self, options: dict[str, Any], message: str) -> None:

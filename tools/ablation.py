@@ -177,7 +177,7 @@ def table(cells: Sequence[Cell], lowest: bool = False) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def _chosen(text: str, known: Sequence[str], option: str) -> tuple[str, ...]:
+def chosen(text: str, known: Sequence[str], option: str) -> tuple[str, ...]:
     names = tuple(text.split(","))
     if unknown := [name for name in names if name not in known]:
         raise InputError(f"{option}: {unknown[0]!r} is unknown; choose from {','.join(known)}")
@@ -223,8 +223,8 @@ def _run(options: argparse.Namespace) -> list[Cell]:
         options.model,
         options.calib,
         options.macs,
-        _chosen(options.criteria, CRITERIA, "--criteria"),
-        _chosen(options.compensations, METHODS, "--compensations"),
+        chosen(options.criteria, CRITERIA, "--criteria"),
+        chosen(options.compensations, METHODS, "--compensations"),
         options.samples,
         options.seed,
         options.threads,

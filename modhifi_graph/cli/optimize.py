@@ -98,6 +98,10 @@ def optimize(
         bool | None,
         typer.Option(help="Calibrate on mirror images too; by default where small photographs are few."),
     ] = None,
+    prices: Annotated[
+        str,
+        typer.Option(help="What groups compete by: output, what the outputs lose, or local, what their streams lose."),
+    ] = "output",
     as_json: Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress and no table.")] = False,
 ) -> None:
@@ -142,6 +146,7 @@ def optimize(
             device=device,
             depth=depth,
             mirror=mirror,
+            prices=prices,
             progress=progress,
         )
     result.save(output)

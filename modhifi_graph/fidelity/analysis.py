@@ -38,6 +38,8 @@ ROWS_PER_INPUT_WANTED = 4
 LARGEST_INPUT = 16384
 """A consumer with more inputs than this is not scored: its covariance alone would take 2 GiB and more."""
 
+PRICES = ("output", "local")
+
 UNMET = "two activations meet there: only mode default scores them, on calibration inputs"
 
 
@@ -155,13 +157,14 @@ def analyse(
     criterion: str = "obs",
     wanted: Callable[[Group], bool] = lambda group: True,
     branches: Sequence[Branch] = (),
+    prices: str = "output",
     seed: int = 0,
     threads: int = 0,
     progress: Progress = silent,
 ) -> Analysis:
     """Observe ``program`` on ``batches``, rank the components of every wanted group, and price them on the outputs.
 
-    ``branches`` are priced too.
+    ``branches`` are priced too. With ``prices`` "local" groups keep the local costs of their components.
 
     Time: the forward passes, O(rows p^2) a consumer for its moments, O(components p (p + o) block) a group and consumer
     for greedy OBS, and four partial forward passes a group on a few samples.
@@ -197,9 +200,9 @@ def analyse(
         rankings[ranking] = mine
         progress("score", number + 1, len(members))
     few = first_samples(batches, _samples(groups, len(rankings)))
-    prices = measure(
+    measured = measure(
         program,
-        list(rankings),
+        list(rankings) if prices == "output" else [],
         rankings,
         moments,
         few,
@@ -213,7 +216,7 @@ def analyse(
     )
     ranked = {c: moments[c] for consumers in rankings.values() for c in consumers}
     return Analysis(
-        tuple(calibrated(ranking, prices[ranking]) for ranking in rankings),
+        tuple(calibrated(r, measured[r]) if r in measured else r for r in rankings),
         ranked,
         unscored,
         tuple(poor(ranked)),

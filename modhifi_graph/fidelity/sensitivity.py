@@ -46,7 +46,7 @@ def measure(
 ) -> dict[Ranking, dict[int, float]]:
     """For each ranking and each of its snapshots, the error of the outputs on ``batches``."""
     outputs, error = [value.name for value in program.graph.float_outputs], output_error(program.graph)
-    if not outputs:
+    if not outputs or not rankings:
         return {ranking: {} for ranking in rankings}  # the local cost stands
     stepper = program.stepper(batches, threads=threads)
     reference = stepper.outcome(outputs, {})

@@ -88,3 +88,15 @@ def test_magnitude_needs_no_data() -> None:
     weight = net.consumers["w1"].weight()[0].reshape(6, 8, 9)
     shares = np.sort((weight.astype(np.float64) ** 2).sum((0, 2))) / (weight.astype(np.float64) ** 2).sum()
     np.testing.assert_allclose(blind.rankings[0].costs, shares[:-1])
+
+
+def test_local_prices_are_those_of_the_rankings_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = Net.named("residual_projection", samples=32)
+    priced = analyse(net.program, net.groups, net.batches, threads=1)
+    local = analyse(net.program, net.groups, net.batches, prices="local", threads=1)
+    monkeypatch.setattr("modhifi_graph.fidelity.analysis.calibrated", lambda ranking, measured: ranking)
+    plain = analyse(net.program, net.groups, net.batches, threads=1)
+    for a, b, c in zip(local.rankings, plain.rankings, priced.rankings, strict=True):
+        assert a.order == b.order == c.order
+        np.testing.assert_array_equal(a.costs, b.costs)
+        assert not np.allclose(a.costs, c.costs)
