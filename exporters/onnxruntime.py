@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import os
 from collections.abc import Mapping, Sequence
@@ -15,11 +16,15 @@ from numpy.typing import NDArray
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
 from modhifi_graph.errors import InputError
+from modhifi_graph.exporters.backend import Model
+from modhifi_graph.exporters.precision import precision_of
 from modhifi_graph.files import atomic_write
 from modhifi_graph.interface import InputSpec
 
 if TYPE_CHECKING:
     import torch
+
+SUFFIX = ".onnx"
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 IN_MEMORY = "<model in memory>"
@@ -58,6 +63,8 @@ class Engine:
         Threads within an operator; 0 is the runtime's default, one for every physical core.
     device : str
         Where tensors are that it is fed and that it gives: "cpu" or "cuda:0".
+    precision : str or None
+        What the graph calculates in; None unless it comes from :func:`build`.
     """
 
     label: str
@@ -67,6 +74,8 @@ class Engine:
     threads: int
     device: str
     _session: Any = field(repr=False, compare=False)
+    precision: str | None = None
+    _source: bytes | str | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def compile(
@@ -102,39 +111,32 @@ class Engine:
         InputError
             onnxruntime or the provider is missing, the file does not exist, or the runtime rejects the model.
         """
-        source, label = _source(model)
+        source, label = source_of(model)
         provider = provider if device is None else provider_of(device)
-        if (reason := available()) is not None:
-            raise InputError(f"{label}: cannot be compiled: {reason}")
-        import onnxruntime
-
-        if threads < 0:
-            raise InputError(f"{label}: threads is {threads}; expected 0 (the runtime's default) or more")
-        present = onnxruntime.get_available_providers()
-        if provider not in present:
-            remedy = "; pip install onnxruntime-gpu in place of onnxruntime" if provider == CUDA else ""
-            raise InputError(
-                f"{label}: provider {provider} is not in this onnxruntime; available: {', '.join(present)}{remedy}"
-            )
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = FATAL_ONLY
-        options.intra_op_num_threads = threads
-        # Idle workers of one engine otherwise spin for a while on the cores that another one is being timed on.
-        options.add_session_config_entry("session.force_spinning_stop", "1")
-        levels = onnxruntime.GraphOptimizationLevel
-        options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimise else levels.ORT_DISABLE_ALL
-        kind, index = _place(device or "cpu")
-        settings = {"device_id": index} if kind == "cuda" else {}
-        try:
-            session = onnxruntime.InferenceSession(source, options, providers=[(provider, settings)], enable_fallback=0)
-        except Exception as error:  # the runtime's exceptions share no base class of their own
-            raise InputError(f"{label}: onnxruntime cannot load it: {error}") from error
-        # A provider whose libraries do not load is dropped with no more than a warning; a timing would be of the CPU.
-        if provider not in session.get_providers():
-            raise InputError(f"{label}: the provider {provider} does not load on this machine; try provider={CPU}")
+        session = _session(source, label, threads, provider, device or "cpu", optimise)
         inputs = tuple(_spec(argument, label) for argument in session.get_inputs())
         outputs = tuple(argument.name for argument in session.get_outputs())
         return cls(label, inputs, outputs, provider, threads, device or "cpu", session)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the graph as the runtime has optimised it for this machine; ValueError unless it comes from :func:`build`."""
+        if self._source is None:
+            raise ValueError(f"{self.label}: its source is gone; make it with build()")
+        with atomic_write(path) as temporary:
+            _session(self._source, self.label, self.threads, self.provider, self.device, optimised=str(temporary))
+
+    def describe(self) -> dict[str, Any]:
+        """Where its times hold; see :meth:`modhifi_graph.exporters.backend.Engine.describe`."""
+        import onnxruntime
+
+        return {
+            "backend": "onnxruntime",
+            "version": onnxruntime.__version__,
+            "device": self.device,
+            "provider": self.provider,
+            "threads": self.threads,
+            "precision": self.precision,
+        }
 
     def run(self, feeds: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None = None) -> dict[str, NDArray[Any]]:
         """Run the model once.
@@ -190,6 +192,64 @@ class Engine:
         return dict(zip(outputs, map(_tensor, binding.get_outputs()), strict=True))
 
 
+def build(model: Model, *, threads: int = 0, device: str = "cpu", provider: str | None = None) -> Engine:
+    """Compile an ONNX model; see :meth:`modhifi_graph.exporters.backend.Backend.build`.
+
+    ``provider`` names an execution provider, where the device's own is not meant.
+    """
+    chosen = {"device": device} if provider is None else {"provider": provider}
+    engine = Engine.compile(model, threads=threads, **chosen)  # type: ignore[arg-type]
+    return dataclasses.replace(engine, precision=precision_of(model), _source=source_of(model)[0])
+
+
+def load(path: str | os.PathLike[str], *, threads: int = 0, device: str = "cpu") -> Engine:
+    """A model that :meth:`Engine.save` wrote; see :meth:`modhifi_graph.exporters.backend.Backend.load`."""
+    return build(path, threads=threads, device=device)
+
+
+def _session(
+    source: bytes | str,
+    label: str,
+    threads: int,
+    provider: str,
+    device: str,
+    optimise: bool = True,
+    optimised: str | None = None,
+) -> Any:
+    """A session; ``optimised`` is where the graph is written as it will run."""
+    if (reason := available()) is not None:
+        raise InputError(f"{label}: cannot be compiled: {reason}")
+    import onnxruntime
+
+    if threads < 0:
+        raise InputError(f"{label}: threads is {threads}; expected 0 (the runtime's default) or more")
+    present = onnxruntime.get_available_providers()
+    if provider not in present:
+        remedy = "; pip install onnxruntime-gpu in place of onnxruntime" if provider == CUDA else ""
+        raise InputError(
+            f"{label}: provider {provider} is not in this onnxruntime; available: {', '.join(present)}{remedy}"
+        )
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = FATAL_ONLY
+    options.intra_op_num_threads = threads
+    # Idle workers of one engine otherwise spin for a while on the cores that another one is being timed on.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    levels = onnxruntime.GraphOptimizationLevel
+    options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimise else levels.ORT_DISABLE_ALL
+    if optimised is not None:
+        options.optimized_model_filepath = optimised
+    kind, index = _place(device)
+    settings = {"device_id": index} if kind == "cuda" else {}
+    try:
+        session = onnxruntime.InferenceSession(source, options, providers=[(provider, settings)], enable_fallback=0)
+    except Exception as error:  # the runtime's exceptions share no base class of their own
+        raise InputError(f"{label}: onnxruntime cannot load it: {error}") from error
+    # A provider whose libraries do not load is dropped with no more than a warning; a timing would be of the CPU.
+    if provider not in session.get_providers():
+        raise InputError(f"{label}: the provider {provider} does not load on this machine; try provider={CPU}")
+    return session
+
+
 def provider_of(device: str) -> str:
     """The execution provider that runs on a device; InputError where there is none."""
     kind, _ = _place(device)
@@ -236,7 +296,7 @@ def save(model: onnx.ModelProto, path: str | os.PathLike[str]) -> None:
         temporary.write_bytes(payload)
 
 
-def _source(model: onnx.ModelProto | bytes | str | os.PathLike[str]) -> tuple[bytes | str, str]:
+def source_of(model: onnx.ModelProto | bytes | str | os.PathLike[str]) -> tuple[bytes | str, str]:
     """What the runtime is given, and what messages call it."""
     if isinstance(model, onnx.ModelProto):
         return _serialised(model, IN_MEMORY), IN_MEMORY

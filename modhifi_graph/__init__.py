@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from modhifi_graph.calibration import Calibration
+    from modhifi_graph.compilation import compile_model, load_engine
     from modhifi_graph.errors import InputError, ModhifiError, VerificationError
     from modhifi_graph.fidelity.selection import Keep, Macs, Params
     from modhifi_graph.fidelity.subset import SubsetFidelity
@@ -50,7 +51,9 @@ __all__ = [
     "Verification",
     "VerificationError",
     "bench",
+    "compile_model",
     "inspect",
+    "load_engine",
     "open_model",
     "optimize",
     "score",
@@ -62,6 +65,7 @@ __all__ = [
 
 _MODULES = {
     "calibration": ("Calibration",),
+    "compilation": ("compile_model", "load_engine"),
     "errors": ("InputError", "ModhifiError", "VerificationError"),
     "fidelity.selection": ("Keep", "Macs", "Params"),
     "fidelity.subset": ("SubsetFidelity",),

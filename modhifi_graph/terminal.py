@@ -239,12 +239,11 @@ def verification(found: Verification, slim: str) -> RenderableType:
 
 def comparison(found: Comparison, names: Sequence[str]) -> RenderableType:
     """Timings side by side."""
-    threads = "default threads" if not found.threads else f"{found.threads} threads"
     table = _table("milliseconds", ">median", ">p95", ">fastest", ">spread", ">runs")
     for name, timing in zip(names, (found.a, found.b), strict=False):
         if timing is not None:
             table.add_row(*_texts(name, *_figures(timing)))
-    lines = [f"{found.provider}, {threads}, batch {found.batch}"]
+    lines = [*([how(found.engine, found.batch)] if found.engine else [])]
     if found.speedup is not None and found.interval is not None:
         low, high = found.interval
         verdict = "" if found.significant else "; the interval holds 1, so neither is faster for certain"
@@ -252,6 +251,13 @@ def comparison(found: Comparison, names: Sequence[str]) -> RenderableType:
             f"{names[1]} is {found.speedup:.3f} times as fast (95 % interval {low:.3f} to {high:.3f}){verdict}"
         )
     return Group(table, *map(Text, lines))
+
+
+def how(engine: Mapping[str, Any], batch: int | None) -> str:
+    """How times were taken, in a line."""
+    threads = f"{engine['threads']} threads" if engine["threads"] else "default threads"
+    name = f"{engine['backend']} {engine['version']}"
+    return f"{name} ({engine.get('provider', engine['device'])}), {engine['precision']}, {threads}, batch {batch}"
 
 
 def _figures(timing: Timing) -> list[str]:

@@ -13,8 +13,11 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from modhifi_graph import machine
 from modhifi_graph.errors import InputError
-from modhifi_graph.exporters.onnxruntime import Engine
+from modhifi_graph.exporters import onnxruntime
+from modhifi_graph.exporters.backend import Engine
+from modhifi_graph.exporters.backend import backend as find
 from modhifi_graph.interface import inputs_that_run
 
 RESAMPLES = 2000
@@ -59,21 +62,21 @@ class Comparison:
         median of A / median of B: above 1, B is faster.
     interval : (float, float) or None
         95 % confidence interval of `speedup`.
-    threads : int or None
-        Threads asked for; 0 is the runtime's default. None where plain callables were timed.
-    provider : str or None
-        Where the engines ran.
     batch : int or None
-        Samples in each run.
+        Samples in each run. None where plain callables were timed, as are the two that follow.
+    engine : mapping or None
+        How both were compiled: what :meth:`modhifi_graph.exporters.backend.Engine.describe` says.
+    machine : mapping or None
+        Where they ran: what :func:`modhifi_graph.machine.describe` says.
     """
 
     a: Timing
     b: Timing | None = None
     speedup: float | None = None
     interval: tuple[float, float] | None = None
-    threads: int | None = None
-    provider: str | None = None
     batch: int | None = None
+    engine: Mapping[str, Any] | None = None
+    machine: Mapping[str, Any] | None = None
 
     @property
     def significant(self) -> bool:
@@ -81,14 +84,16 @@ class Comparison:
         return self.interval is not None and (self.interval[0] > 1 or self.interval[1] < 1)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values with the keys a, b, speedup, interval, threads and provider; absent ones are None."""
+        """Plain values with the keys a, b, speedup, interval, significant, batch, engine and machine; absent ones are None."""
         return {
             "a": dataclasses.asdict(self.a),
             "b": None if self.b is None else dataclasses.asdict(self.b),
             "speedup": self.speedup,
             "interval": None if self.interval is None else list(self.interval),
-            "threads": self.threads,
-            "provider": self.provider,
+            "significant": self.significant,
+            "batch": self.batch,
+            "engine": None if self.engine is None else dict(self.engine),
+            "machine": None if self.machine is None else dict(self.machine),
         }
 
 
@@ -127,7 +132,7 @@ def compare(
     Returns
     -------
     Comparison
-        With `threads`, `provider` and `batch` None: a callable does not tell.
+        With `batch`, `engine` and `machine` None: a callable does not tell.
 
     Raises
     ------
@@ -221,8 +226,10 @@ def bench(
     *,
     inputs: Mapping[str, NDArray[Any]] | None = None,
     seed: int = 0,
+    backend: str = "onnxruntime",
+    device: str = "cpu",
+    provider: str | None = None,
     threads: int = 0,
-    provider: str = "CPUExecutionProvider",
     batch: int = 1,
     seconds: float = 2.0,
 ) -> Comparison:
@@ -231,15 +238,19 @@ def bench(
     Parameters
     ----------
     a, b : ModelProto or path
-        The models; without `b` only A is timed.
+        The models, or what `modhifi-graph compile` made of them; without `b` only A is timed.
     inputs : dict of arrays, optional
         What to feed, by input name. Synthesised with `inputs_that_run` by default.
     seed : int, default 0
         Seed of the synthesised inputs and of the bootstrap.
+    backend : str, default "onnxruntime"
+        What compiles and runs them; one of `modhifi_graph.exporters.backend.NAMES`.
+    device : str, default "cpu"
+        "cpu" or "cuda:0".
+    provider : str, optional
+        An onnxruntime execution provider, where the device's own is not meant.
     threads : int, default 0
         Threads within an operator; 0 is the runtime's default, every core.
-    provider : str, default "CPUExecutionProvider"
-        The onnxruntime execution provider.
     batch : int, default 1
         Samples in a synthesised input. A model with a fixed batch keeps its own.
     seconds : float, default 2.0
@@ -253,24 +264,42 @@ def bench(
     Raises
     ------
     InputError
-        A model cannot be compiled or run, or A and B differ in the names or types of their inputs.
+        A model cannot be compiled or run, or A and B differ in their inputs or in the precision that they calculate in.
     """
-    first = Engine.compile(a, threads=threads, provider=provider)
-    second = None if b is None else Engine.compile(b, threads=threads, provider=provider)
+    opened = [_compiled(model, backend, device, provider, threads) for model in (a, b) if model is not None]
+    first, second = opened[0], opened[1] if b is not None else None
     if second is not None:
-        _check_same_interface(first, second)
+        _check_comparable(first, second)
     feeds = dict(inputs) if inputs is not None else inputs_that_run(first.run, first.inputs, seed, batch)
     result = compare(
         lambda: first.run(feeds), None if second is None else lambda: second.run(feeds), seconds=seconds, seed=seed
     )
     fed = next((np.shape(feeds[spec.name])[0] for spec in first.inputs if np.ndim(feeds[spec.name])), 1)
-    return dataclasses.replace(result, threads=threads, provider=provider, batch=fed)
+    return dataclasses.replace(result, batch=fed, engine=first.describe(), machine=machine.describe())
 
 
-def _check_same_interface(a: Engine, b: Engine) -> None:
+def _compiled(
+    model: onnx.ModelProto | str | os.PathLike[str], backend: str, device: str, provider: str | None, threads: int
+) -> Engine:
+    if provider is not None:
+        if backend != "onnxruntime":
+            raise InputError(f"provider {provider} is onnxruntime's: the backend is {backend}")
+        return onnxruntime.build(model, threads=threads, provider=provider)
+    chosen = find(backend)
+    is_engine = not isinstance(model, onnx.ModelProto) and os.fspath(model).endswith(chosen.SUFFIX)
+    return (chosen.load if is_engine else chosen.build)(model, threads=threads, device=device)
+
+
+def _check_comparable(a: Engine, b: Engine) -> None:
     wants_a, wants_b = ({spec.name: str(spec.dtype) for spec in engine.inputs} for engine in (a, b))
     if wants_a != wants_b:
         raise InputError(
             f"{a.label} takes {wants_a} and {b.label} takes {wants_b}: "
             "only models with the same inputs can be compared; rename or cast the inputs of one of them"
+        )
+    precisions = [engine.describe()["precision"] for engine in (a, b)]
+    if precisions[0] != precisions[1]:
+        raise InputError(
+            f"{a.label} calculates in {precisions[0]} and {b.label} in {precisions[1]}: a ratio of their times says nothing "
+            "of the graphs; compile both in the same precision"
         )

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from modhifi_graph import machine
+from modhifi_graph.compilation import compile_model
 from modhifi_graph.errors import InputError
+from modhifi_graph.exporters.precision import converted
 from modhifi_graph.timing import Comparison, Timing, bench, compare, ratio_interval
 
 MILLISECOND = 1_000_000
@@ -174,13 +178,16 @@ def test_significance_is_whether_one_lies_outside() -> None:
 
 def test_json_keys() -> None:
     timing = Timing(2.0, 3.0, 1.0, 0.5, 30)
-    assert Comparison(timing, timing, 1.0, (0.9, 1.1), 2, "CPUExecutionProvider", 4).to_json() == {
+    engine, place = {"backend": "onnxruntime"}, {"cores": 2}
+    assert Comparison(timing, timing, 1.0, (0.9, 1.1), 4, engine, place).to_json() == {
         "a": {"median": 2.0, "p95": 3.0, "minimum": 1.0, "spread": 0.5, "n": 30},
         "b": {"median": 2.0, "p95": 3.0, "minimum": 1.0, "spread": 0.5, "n": 30},
         "speedup": 1.0,
         "interval": [0.9, 1.1],
-        "threads": 2,
-        "provider": "CPUExecutionProvider",
+        "significant": False,
+        "batch": 4,
+        "engine": engine,
+        "machine": place,
     }
     alone = Comparison(timing).to_json()
     assert (alone["b"], alone["speedup"], alone["interval"]) == (None, None, None)
@@ -191,7 +198,30 @@ def test_bench_finds_eight_times_the_work_slower() -> None:
     assert result.speedup is not None
     assert result.speedup > 2
     assert result.significant
-    assert (result.threads, result.provider, result.batch) == (1, "CPUExecutionProvider", 64)
+    assert result.batch == 64
+    assert result.engine is not None
+    assert (result.engine["threads"], result.engine["provider"]) == (1, "CPUExecutionProvider")
+    assert result.machine == machine.describe()
+
+
+def test_bench_runs_on_another_backend_and_on_its_engines(tmp_path: Path) -> None:
+    openvino = pytest.importorskip("openvino")
+    compile_model(matmul(256), backend="openvino", threads=1).save(tmp_path / "small.blob")
+    onnx.save(matmul(256, depth=8), tmp_path / "large.onnx")
+    result = bench(
+        tmp_path / "large.onnx", tmp_path / "small.blob", backend="openvino", batch=64, threads=1, seconds=0.2
+    )
+    assert result.speedup is not None
+    assert result.speedup > 2
+    assert result.engine is not None
+    assert result.engine["version"] == openvino.__version__.split("-")[0]
+
+
+def test_bench_does_not_compare_across_precisions() -> None:
+    with pytest.raises(InputError, match=r"calculates in fp32 and .* in fp16: a ratio of their times says nothing"):
+        bench(matmul(8), converted(matmul(8), "fp16"), seconds=0)
+    with pytest.raises(InputError, match="provider CPUExecutionProvider is onnxruntime's: the backend is openvino"):
+        bench(matmul(8), backend="openvino", provider="CPUExecutionProvider", seconds=0)
 
 
 def test_bench_reports_the_batch_it_fed() -> None:

@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from modhifi_graph.cli import bench, inspect, optimize, score, unlearn, verify
+from modhifi_graph.cli import bench, compile, inspect, optimize, score, unlearn, verify
 from modhifi_graph.cli.common import NAME, app
 from modhifi_graph.errors import InputError, ModhifiError
 
@@ -87,5 +87,6 @@ app.command(epilog=optimize.EXAMPLES)(optimize.optimize)
 app.command(epilog=unlearn.EXAMPLES)(unlearn.unlearn)
 app.command(epilog=inspect.EXAMPLES)(inspect.inspect)
 app.command(epilog=verify.EXAMPLES)(verify.verify)
+app.command(epilog=compile.EXAMPLES)(compile.compile)
 app.command(epilog=bench.EXAMPLES)(bench.bench)
 app.command(epilog=score.EXAMPLES)(score.score)

@@ -16,7 +16,11 @@ def bench(
     a: Annotated[str, typer.Argument(help=MODEL_HELP)],
     b: Annotated[str | None, typer.Argument(help="Another model with the same inputs.")] = None,
     threads: Threads = 0,
-    provider: Annotated[str, typer.Option(help="The onnxruntime execution provider.")] = "CPUExecutionProvider",
+    backend: Annotated[str, typer.Option(help="What runs them: onnxruntime or openvino.")] = "onnxruntime",
+    device: Annotated[str, typer.Option(help="cpu or cuda:0.")] = "cpu",
+    provider: Annotated[
+        str | None, typer.Option(help="An onnxruntime execution provider, where not the device's own.")
+    ] = None,
     batch: Batch = 1,
     seconds: Annotated[float, typer.Option(min=0, help="Time to spend on the timed runs.")] = 2.0,
     as_json: Json = False,
@@ -27,7 +31,9 @@ def bench(
     from modhifi_graph.timing import bench as run
 
     paths = [sample_path(name) if name.startswith(SAMPLE) else Path(name) for name in (a, b) if name is not None]
-    found = run(*paths, threads=threads, provider=provider, batch=batch, seconds=seconds)
+    found = run(
+        *paths, backend=backend, device=device, provider=provider, threads=threads, batch=batch, seconds=seconds
+    )
     if as_json:
         print_json(found.to_json())
     else:

@@ -123,7 +123,7 @@ class FinishedOnnx(Finished):
             "latency_ms": {"before": found["a"], "after": found["b"]},
             "speedup": found["speedup"],
             "interval": found["interval"],
-            "timing": {"batch": options.batch, "threads": found["threads"], "provider": found["provider"]},
+            "timing": {key: found[key] for key in ("batch", "engine", "machine")},
         }
 
     def accuracy(self, threads: int) -> dict[str, float] | None:

@@ -14,6 +14,7 @@ from torch import fx
 from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
+from modhifi_graph import machine
 from modhifi_graph.axes.coupling import couple
 from modhifi_graph.axes.groups import find_groups
 from modhifi_graph.calibration import batch_size
@@ -245,11 +246,23 @@ class FinishedModule(Finished):
             "latency_ms": {"before": found["a"], "after": found["b"]},
             "speedup": found["speedup"],
             "interval": found["interval"],
-            "timing": {"threads": torch.get_num_threads(), "provider": f"torch eager on {device}"},
+            "timing": {"engine": _eager(device), "machine": machine.describe()},
         }
 
     def hand_back(self, plan: Plan, report: dict[str, Any]) -> OptimizedModule:
         return OptimizedModule(self._slim, plan, report, self._front.example, self._front.shapes)
+
+
+def _eager(device: torch.device) -> dict[str, Any]:
+    """What was timed, in the terms of :meth:`modhifi_graph.exporters.backend.Engine.describe`."""
+    threads = torch.get_num_threads()
+    return {
+        "backend": "torch, eager",
+        "version": torch.__version__,
+        "device": str(device),
+        "threads": threads,
+        "precision": str(torch.get_default_dtype()).removeprefix("torch."),
+    }
 
 
 def _randomised(feed: Feeds, seed: int) -> Feeds:

@@ -1,0 +1,84 @@
+"""What every backend does, and where each is found. A backend is a module, imported when it is used and not before."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, cast
+
+import onnx
+from numpy.typing import NDArray
+
+from modhifi_graph.errors import InputError
+from modhifi_graph.interface import InputSpec
+
+NAMES = ("onnxruntime", "openvino")
+
+Model = onnx.ModelProto | bytes | str | os.PathLike[str]
+
+
+class Engine(Protocol):
+    """A model that is ready to run.
+
+    Attributes
+    ----------
+    label : what messages call it.
+    inputs : what :meth:`run` must be fed, in graph order.
+    outputs : names of everything the model returns.
+    """
+
+    @property
+    def label(self) -> str: ...
+    @property
+    def inputs(self) -> tuple[InputSpec, ...]: ...
+    @property
+    def outputs(self) -> tuple[str, ...]: ...
+
+    def run(self, feeds: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None = None) -> dict[str, NDArray[Any]]:
+        """Run once: one array for each of ``inputs``; gives the outputs by name. InputError where the runtime rejects them."""
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write what :meth:`Backend.load` reads, to a file that appears whole or not at all."""
+
+    def describe(self) -> dict[str, Any]:
+        """Where its times hold: ``backend``, ``version``, ``device``, ``threads`` and ``precision`` of its arithmetic."""
+
+
+class Backend(Protocol):
+    """One runtime. ``SUFFIX`` is how files of its compiled models end."""
+
+    SUFFIX: str
+
+    def available(self) -> str | None:
+        """None where it can be used here, otherwise the reason why not, for the user to read."""
+
+    def build(self, model: Model, *, threads: int = 0, device: str = "cpu") -> Engine:
+        """Compile an ONNX model, in the precision that its graph says.
+
+        Parameters
+        ----------
+        model : ModelProto, bytes or path.
+        threads : int, default 0
+            Threads within an operator, >= 0; 0 is one for every physical core.
+        device : str, default "cpu"
+            "cpu" or "cuda:0".
+
+        Raises
+        ------
+        InputError
+            The backend is missing, or rejects the model, the device or the number of threads.
+        """
+
+    def load(self, path: str | os.PathLike[str], *, threads: int = 0, device: str = "cpu") -> Engine:
+        """What :meth:`Engine.save` wrote; InputError where this runtime cannot use it."""
+
+
+def backend(name: str) -> Backend:
+    """A backend by its name; InputError where there is none or it cannot be used here."""
+    if name not in NAMES:
+        raise InputError(f"backend {name!r} is unknown; choose one of {', '.join(NAMES)}")
+    found = cast(Backend, importlib.import_module(f"modhifi_graph.exporters.{name}"))
+    if (reason := found.available()) is not None:
+        raise InputError(f"backend {name}: {reason}")
+    return found

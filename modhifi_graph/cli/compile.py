@@ -1,0 +1,56 @@
+"""``modhifi-graph compile``: a model to an engine of a backend."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from modhifi_graph.cli.common import Json, Threads, calibration, check_outputs, print_json
+
+EXAMPLES = """\b
+Examples:
+  modhifi-graph compile slim.onnx --backend openvino -o slim.blob
+  modhifi-graph compile slim.onnx --precision int8 --calib calib.npz -o slim-int8.onnx"""
+
+
+def compile(
+    model: Annotated[str, typer.Argument(help="An .onnx file, sample:digits-cnn or sample:digits-vit.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where to write the engine.")],
+    backend: Annotated[str, typer.Option(help="onnxruntime or openvino.")] = "onnxruntime",
+    precision: Annotated[str, typer.Option(help="fp32, fp16 or int8: what the graph is written in.")] = "fp32",
+    calib: Annotated[
+        str | None, typer.Option(help="For int8: inputs to take ranges from, .npz, .npy or a folder of images.")
+    ] = None,
+    samples: Annotated[int, typer.Option(min=1, help="Take ranges from a random subset of this size.")] = 128,
+    seed: Annotated[int, typer.Option(help="Seed of that choice.")] = 0,
+    preprocess: Annotated[
+        str | None, typer.Option(help="For a folder of images: 'mean=0.5;std=0.5;size=224;layout=NCHW'.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda:0.")] = "cpu",
+    threads: Threads = 0,
+    as_json: Json = False,
+) -> None:
+    """Compile a model for this machine; `bench` times what comes of it."""
+    check_outputs(model, output, None)
+    from modhifi_graph.compilation import compile_model
+    from modhifi_graph.images import Preprocess
+
+    engine = compile_model(
+        model,
+        calibration(model, calib),
+        backend=backend,
+        precision=precision,
+        samples=samples,
+        seed=seed,
+        preprocess=None if preprocess is None else Preprocess.parse(preprocess),
+        threads=threads,
+        device=device,
+    )
+    engine.save(output)
+    made = engine.describe()
+    if as_json:
+        print_json({**made, "bytes": output.stat().st_size})
+    else:
+        print(f"{output}: {made['backend']} {made['version']} on {made['device']}, {made['precision']}")
