@@ -53,7 +53,7 @@ class Bill:
         self._macs, self._params = macs, params
 
     def __call__(self, counts: Mapping[Layout, int]) -> tuple[int, int]:
-        return _evaluate(self._macs, counts), _evaluate(self._params, counts)
+        return evaluate(self._macs, counts), evaluate(self._params, counts)
 
 
 class Cost:
@@ -88,16 +88,16 @@ class Cost:
         for op in coupling.graph.ops:
             if op in self._left and (polynomial := self._op(coupling, op, weights)):
                 self.of_op[op] = polynomial
-        self._macs, self._params = _total(self.of_op.values()), self._constants(self._left)
+        self._macs, self._params = total(self.of_op.values()), self._constants(self._left)
         self._terms = {factor: (_terms(self._macs, factor), _terms(self._params, factor)) for factor in self._prunable}
 
     def macs(self, counts: Mapping[Layout, int] | None = None) -> int:
         """Multiply-accumulates of one sample."""
-        return _evaluate(self._macs, counts or {})
+        return evaluate(self._macs, counts or {})
 
     def params(self, counts: Mapping[Layout, int] | None = None) -> int:
         """Elements of all constants; one that several ops read counts once."""
-        return _evaluate(self._params, counts or {})
+        return evaluate(self._params, counts or {})
 
     def total(self, counts: Mapping[Layout, int] | None = None) -> tuple[int, int]:
         """Both."""
@@ -116,22 +116,33 @@ class Cost:
     def bill(self, branch: Branch) -> Bill:
         """What removing one more branch saves, whatever is kept elsewhere."""
         left = live(self._groups.coupling.graph, (*self._removed, branch))
-        macs = _total(polynomial for op, polynomial in self.of_op.items() if op not in left)
+        macs = total(polynomial for op, polynomial in self.of_op.items() if op not in left)
         return Bill(macs, _less(self._params, self._constants(left)))
 
     def uses(self, factor: Layout) -> bool:
         """Whether any component of a group is still counted: its parameters have not all gone with branches."""
         return any(self._terms[factor])
 
+    def operand(self, op: Op, slot: int) -> Polynomial:
+        """The elements of one operand of an op."""
+        return self._size(self._groups.coupling, op, slot)
+
+    def elements(self, value: Value) -> Polynomial:
+        """The elements of an activation, for one sample."""
+        result: Polynomial = {(): 1}
+        for layout in self._groups.coupling.axes(value) or ():
+            result = self._times(result, self._positions(layout))
+        return result
+
     def governed(self, factor: Layout) -> int:
         """Multiply-accumulates, with everything whole, of the ops in which a factor takes part."""
         ops = (p for p in self.of_op.values() if any(factor in monomial for monomial in p))
-        return sum(_evaluate(polynomial, {}) for polynomial in ops)
+        return sum(evaluate(polynomial, {}) for polynomial in ops)
 
     def _constants(self, left: Collection[Op]) -> Polynomial:
         """The elements of all constants that some ops read."""
         coupling = self._groups.coupling
-        return _total(self._size(coupling, op, slot) for op, slot in _first_uses(coupling.graph, left))
+        return total(self._size(coupling, op, slot) for op, slot in _first_uses(coupling.graph, left))
 
     def _op(self, coupling: Coupling, op: Op, weights: set[Value]) -> Polynomial | None:
         """None for an op that has no multiply-accumulates, or none with a constant."""
@@ -139,7 +150,7 @@ class Cost:
         if op.domain or not constant:
             return None
         if op.kind in RECURRENT:
-            return _total(self._size(coupling, op, slot) for slot in RECURRENT[op.kind] if slot in constant)
+            return total(self._size(coupling, op, slot) for slot in RECURRENT[op.kind] if slot in constant)
         if op.kind in PRODUCTS:
             slot = next((slot for slot in constant if slot < 2), None)
         else:
@@ -196,7 +207,7 @@ class Cost:
                 return {(layout,): 1}
             return {(): 1 if layout.size is None else layout.size}
         if layout.kind is Kind.SUM:
-            return {(): 1} if layout.size is None else _total(self._length(part) for part in layout.parts)
+            return {(): 1} if layout.size is None else total(self._length(part) for part in layout.parts)
         result: Polynomial = {(): 1}
         for part in layout.parts:
             result = self._times(result, self._length(part))
@@ -241,7 +252,8 @@ def _first_uses(graph: Graph, left: Collection[Op]) -> Iterable[tuple[Op, int]]:
                 yield op, slot
 
 
-def _total(polynomials: Iterable[Polynomial]) -> Polynomial:
+def total(polynomials: Iterable[Polynomial]) -> Polynomial:
+    """The sum of some polynomials."""
     total: dict[tuple[Layout, ...], int] = defaultdict(int)
     for polynomial in polynomials:
         for monomial, coefficient in polynomial.items():
@@ -256,7 +268,8 @@ def _less(whole: Polynomial, part: Polynomial) -> Polynomial:
     return {monomial: n for monomial, n in left.items() if n}
 
 
-def _evaluate(polynomial: Polynomial, counts: Mapping[Layout, int]) -> int:
+def evaluate(polynomial: Polynomial, counts: Mapping[Layout, int]) -> int:
+    """Its value where ``counts`` are kept of the groups."""
     return sum(
         coefficient * math.prod(counts.get(factor, _size(factor)) for factor in monomial)
         for monomial, coefficient in polynomial.items()

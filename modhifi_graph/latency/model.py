@@ -1,0 +1,196 @@
+"""Predicts the time of an engine from the widths of its groups: the sum of its pieces, scaled to the whole.
+
+A piece is timed at a dozen widths and between them taken for ``a + b macs + c elements``, with coefficients that are not
+negative: work, memory and what it costs to start. Whole engines at a few widths say by what both are to be multiplied: there
+a piece finds its data in the cache, or has to move it to another layout first.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import onnx_ir as ir
+
+from modhifi_graph.accounting import Cost, Polynomial, evaluate, total
+from modhifi_graph.axes.branches import Branch
+from modhifi_graph.axes.groups import Groups
+from modhifi_graph.axes.layout import Layout
+from modhifi_graph.dialects.onnx import Lifted, lift
+from modhifi_graph.latency.pieces import Piece, model_of, pieces
+from modhifi_graph.latency.timer import Timer
+from modhifi_graph.latency.widths import configurations, plan_of
+from modhifi_graph.passes.slim import Slim
+from modhifi_graph.progress import Progress, silent
+
+Counts = Mapping[Layout, int]
+
+WHOLE = 4
+"""So many whole engines are timed to scale the sum of the pieces."""
+
+
+@dataclass(frozen=True, eq=False)
+class Law:
+    """What a piece takes: ``coefficients`` (a, b, c) in milliseconds for its multiply-accumulates and elements."""
+
+    piece: Piece
+    macs: Polynomial
+    elements: Polynomial
+    coefficients: tuple[float, float, float]
+
+    def __call__(self, counts: Counts) -> float:
+        a, b, c = self.coefficients
+        return a + b * evaluate(self.macs, counts) + c * evaluate(self.elements, counts)
+
+    @property
+    def factors(self) -> set[Layout]:
+        return {factor for polynomial in (self.macs, self.elements) for monomial in polynomial for factor in monomial}
+
+
+class LatencyModel:
+    """Milliseconds of an engine as a function of how many components of each group are kept.
+
+    It answers what :class:`modhifi_graph.accounting.Cost` does of multiply-accumulates.
+
+    Attributes
+    ----------
+    laws : of every piece that was timed, scaled.
+    engine : how they were timed; see :meth:`modhifi_graph.exporters.backend.Engine.describe`.
+    """
+
+    def __init__(self, laws: Sequence[Law], engine: Mapping[str, object]) -> None:
+        self.laws, self.engine = tuple(laws), engine
+        self._of: dict[Layout, list[Law]] = {}
+        for law in self.laws:
+            for factor in law.factors:
+                self._of.setdefault(factor, []).append(law)
+
+    def total(self, counts: Counts | None = None) -> tuple[float]:
+        """The whole engine."""
+        return (sum(law(counts or {}) for law in self.laws),)
+
+    def saving(self, factor: Layout, counts: Counts, by: int = 1) -> tuple[float]:
+        """What removing ``by`` more components of one group from what ``counts`` keeps saves."""
+        size = factor.size or 0
+        less = {**counts, factor: counts.get(factor, size) - by}
+        return (sum(law(counts) - law(less) for law in self._of.get(factor, ())),)
+
+    def without(self, branch: Branch) -> LatencyModel:
+        """What is left once a branch is gone."""
+        return LatencyModel([law for law in self.laws if not _is_in(law, branch)], self.engine)
+
+    def bill(self, branch: Branch) -> LatencyModel:
+        """What removing a branch saves: call ``total`` of it."""
+        return LatencyModel([law for law in self.laws if _is_in(law, branch)], self.engine)
+
+    def __call__(self, counts: Counts) -> tuple[float]:
+        return self.total(counts)
+
+    def uses(self, factor: Layout) -> bool:
+        """Whether the widths of a group still make a difference."""
+        return factor in self._of
+
+
+def measured(
+    dense: Lifted,
+    groups: Groups,
+    feeds: Mapping[str, np.ndarray],
+    timer: Timer,
+    step: int,
+    *,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> LatencyModel:
+    """Time the pieces of a model on ``feeds``, at the widths of :mod:`modhifi_graph.latency.widths`."""
+    cost = Cost(groups)
+    own = {piece.name: piece for piece in pieces(dense.graph)}
+    laws = {name: _terms(piece, cost) for name, piece in own.items()}
+    rows: dict[str, list[tuple[float, float, float]]] = {}
+    chosen = configurations(groups.groups, step, seed)
+    for number, counts in enumerate(chosen):
+        for name, milliseconds in _times(dense, groups, counts, feeds, timer).items():
+            if name in laws:
+                macs, elements = (evaluate(polynomial, counts) for polynomial in laws[name])
+                rows.setdefault(name, []).append((macs, elements, milliseconds))
+        progress("latency", number + 1, len(chosen))
+    timer.save()
+    found = [Law(own[name], *laws[name], _fit(np.array(seen))) for name, seen in rows.items()]
+    return LatencyModel(_scaled(found, dense, groups, chosen[:: len(chosen) // WHOLE], feeds, timer), timer.engine)
+
+
+def _scaled(
+    laws: Sequence[Law],
+    dense: Lifted,
+    groups: Groups,
+    chosen: Sequence[Counts],
+    feeds: Mapping[str, np.ndarray],
+    timer: Timer,
+) -> list[Law]:
+    """The laws in the proportion in which starting and working count in whole engines."""
+    rows = []
+    for counts in chosen:
+        starts = sum(law.coefficients[0] for law in laws)
+        works = sum(law(counts) for law in laws) - starts
+        rows.append((starts, works, timer.whole(ir.to_proto(_slimmed(dense, groups, counts)), feeds)))
+    seen = np.array(rows)
+    start, work = _nonnegative(seen[:, :2] / seen[:, 2:])
+    return [
+        replace(law, coefficients=(start * law.coefficients[0], *(work * c for c in law.coefficients[1:])))
+        for law in laws
+    ]
+
+
+def _times(
+    dense: Lifted, groups: Groups, counts: Counts, feeds: Mapping[str, np.ndarray], timer: Timer
+) -> dict[str, float]:
+    """Every piece of the model at some widths, by name."""
+    lifted = lift(_slimmed(dense, groups, counts))
+    parts = pieces(lifted.graph)
+    names = list(dict.fromkeys(value.name for piece in parts for value in piece.inputs))
+    values = {name: array.numpy() for name, array in lifted.runner(names, 0)(dict(feeds)).items()}
+    return {
+        piece.name: timer(model_of(piece, lifted, values), {v.name: values[v.name] for v in piece.inputs})
+        for piece in parts
+    }
+
+
+def _slimmed(dense: Lifted, groups: Groups, counts: Counts) -> ir.Model:
+    slim = dense.model.clone()
+    Slim(plan_of(groups.groups, counts))(slim)
+    return slim
+
+
+def _terms(piece: Piece, cost: Cost) -> tuple[Polynomial, Polynomial]:
+    """A piece's multiply-accumulates, and the elements that it reads and writes."""
+    constants = {v for op in piece.ops for v in (*op.inputs, *op.captured) if v is not None and v.is_constant}
+    weights = total(cost.operand(op, slot) for op in piece.ops for slot, v in enumerate(op.inputs) if v in constants)
+    flows = total(cost.elements(value) for value in (*piece.inputs, *piece.outputs))
+    return total(cost.of_op[op] for op in piece.ops if op in cost.of_op), total([weights, flows])
+
+
+def _fit(rows: np.ndarray) -> tuple[float, float, float]:
+    """The coefficients with the smallest relative error, none of them negative."""
+    times = np.maximum(rows[:, 2], 1e-4)
+    a, b, c = _nonnegative(np.column_stack([np.ones(len(rows)), rows[:, :2]]) / times[:, None])
+    return float(a), float(b), float(c)
+
+
+def _nonnegative(design: np.ndarray) -> np.ndarray:
+    """The x >= 0 for which ``design x`` is nearest to one: the best of all choices of columns, of which there are few."""
+    scale = np.maximum(np.abs(design).max(0), 1e-30)
+    best, least = np.zeros(design.shape[1]), np.inf
+    for count in range(1, design.shape[1] + 1):
+        for columns in map(list, itertools.combinations(range(design.shape[1]), count)):
+            part = (design / scale)[:, columns]
+            found = np.linalg.lstsq(part, np.ones(len(part)), rcond=None)[0]
+            error = float(np.square(part @ found - 1).sum())
+            if (found >= 0).all() and error < least:
+                best, least = np.zeros(design.shape[1]), error
+                best[columns] = found / scale[columns]
+    return best
+
+
+def _is_in(law: Law, branch: Branch) -> bool:
+    return all(op in set(branch.ops) for op in law.piece.ops)

@@ -1,0 +1,69 @@
+"""Times a piece on the real engine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+
+from modhifi_graph.exporters.backend import Engine, backend
+from modhifi_graph.latency.cache import Cache, folder
+from modhifi_graph.latency.pieces import signature
+
+SECONDS, FEWEST, MOST = 0.02, 7, 200
+"""A piece is run for so long, at least and at most so often."""
+
+WARMUP = 3
+
+
+class Timer:
+    """Milliseconds of a model on one backend, less what it costs to call it at all."""
+
+    def __init__(self, name: str, *, threads: int = 0, device: str = "cpu") -> None:
+        self._backend, self._threads, self._device = backend(name), threads, device
+        empty = _empty()
+        engine = self._backend.build(empty, threads=threads, device=device)
+        self.engine = engine.describe()
+        self._call = _median(engine, {"x": np.zeros(1, np.float32)})
+        self._cache = Cache(self.engine, folder())
+        self.measured = 0
+
+    def __call__(self, model: onnx.ModelProto, feeds: Mapping[str, NDArray[np.generic]]) -> float:
+        """The median run; a piece that has been timed before is not timed again."""
+        key = signature(model)
+        found = self._cache.get(key)
+        if found is None:
+            engine = self._backend.build(model, threads=self._threads, device=self._device)
+            found = max(0.0, _median(engine, feeds) - self._call)
+            self._cache.put(key, found)
+            self.measured += 1
+        return found
+
+    def whole(self, model: onnx.ModelProto, feeds: Mapping[str, NDArray[np.generic]]) -> float:
+        """The same for a whole model, which is always timed."""
+        return _median(self._backend.build(model, threads=self._threads, device=self._device), feeds, 10 * SECONDS)
+
+    def save(self) -> None:
+        """Keep what was measured for the next time."""
+        self._cache.save()
+
+
+def _median(engine: Engine, feeds: Mapping[str, NDArray[np.generic]], seconds: float = SECONDS) -> float:
+    for _ in range(WARMUP):
+        engine.run(feeds)
+    times: list[float] = []
+    while len(times) < FEWEST or (sum(times) < seconds and len(times) < MOST):
+        start = time.perf_counter()
+        engine.run(feeds)
+        times.append(time.perf_counter() - start)
+    return float(np.median(times)) * 1e3
+
+
+def _empty() -> onnx.ModelProto:
+    info = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Neg", ["x"], ["y"])], "empty", info[:1], info[1:])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)

@@ -1,0 +1,134 @@
+"""The latency model, with an engine whose times are known, and with a real one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+
+from modhifi_graph.axes.coupling import couple
+from modhifi_graph.axes.groups import Groups, find_groups
+from modhifi_graph.dialects.onnx import Lifted, lift
+from modhifi_graph.latency.model import LatencyModel, measured
+from modhifi_graph.latency.timer import Timer
+from modhifi_graph.latency.widths import LEVELS, configurations, width
+from modhifi_graph.models import normalise
+
+from ..oracles import small
+
+START, WORK, MEMORY = 0.05, 3e-6, 2e-6
+
+
+class KnownTimer:
+    """Takes what a law says for every piece; whole engines take their pieces' work one and a half times, half their start."""
+
+    engine: ClassVar[Mapping[str, Any]] = {"backend": "known"}
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def __call__(self, model: onnx.ModelProto, feeds: Mapping[str, np.ndarray]) -> float:
+        self.asked += 1
+        return START + work(model)
+
+    def whole(self, model: onnx.ModelProto, feeds: Mapping[str, np.ndarray]) -> float:
+        inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
+        return START * len(layers(inferred)) / 2 + 1.5 * work(inferred)
+
+    def save(self) -> None:
+        pass
+
+
+def layers(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    return [node for node in model.graph.node if node.op_type == "Gemm"]
+
+
+def work(model: onnx.ModelProto) -> float:
+    """Of the fully connected layers, for one sample: WORK a multiply-accumulate, MEMORY an element that is read or written."""
+    dims = {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
+    found = 0.0
+    for node in layers(model):
+        inputs, outputs = dims[node.input[1]]
+        found += WORK * inputs * outputs + MEMORY * (inputs * outputs + outputs + inputs + outputs)
+    return found
+
+
+TEXT = """<ir_version: 8, opset_import: ["" : 17]>
+    g (float[N,32] x) => (float[N,16] y)
+    <float[32,64] w0, float[64] b0, float[64,128] w1, float[128] b1, float[128,16] w2, float[16] b2> {
+      h0 = Gemm(x, w0, b0)
+      r0 = Relu(h0)
+      h1 = Gemm(r0, w1, b1)
+      r1 = Relu(h1)
+      y = Gemm(r1, w2, b2)
+    }"""
+
+
+def opened(model: onnx.ModelProto) -> tuple[Lifted, Groups]:
+    whole = lift(normalise(ir.from_proto(model), "graph"))
+    return whole, find_groups(couple(whole.graph))
+
+
+@pytest.fixture(scope="module")
+def known() -> tuple[LatencyModel, Groups]:
+    model = small.build(TEXT)
+    whole, groups = opened(model)
+    return measured(whole, groups, small.samples(model, 0, 1), KnownTimer(), 8), groups  # type: ignore[arg-type]
+
+
+def test_it_finds_the_law(known: tuple[LatencyModel, Groups]) -> None:
+    model, groups = known
+    random = np.random.default_rng(0)
+    for _ in range(20):
+        counts = {group.factor: int(random.integers(1, group.size + 1)) for group in groups.groups}
+        a, b = counts.values()
+        expected = 3 * START / 2
+        for inputs, outputs in ((32, a), (a, b), (b, 16)):
+            expected += 1.5 * (WORK * inputs * outputs + MEMORY * (inputs * outputs + outputs + inputs + outputs))
+        assert model.total(counts)[0] == pytest.approx(expected, rel=1e-6)
+
+
+def test_savings_add_up(known: tuple[LatencyModel, Groups]) -> None:
+    model, groups = known
+    counts = {group.factor: group.size for group in groups.groups}
+    spent = model.total()[0]
+    for group in (*groups.groups, *groups.groups):
+        spent -= model.saving(group.factor, counts, 16)[0]
+        counts[group.factor] -= 16
+        assert model.total(counts)[0] == pytest.approx(spent, rel=1e-9)
+    assert all(model.uses(group.factor) for group in groups.groups)
+
+
+def test_a_real_engine_grows_with_its_widths(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODHIFI_CACHE", "")
+    model = small.build(TEXT.replace("64", "512").replace("128", "1024"))
+    whole, groups = opened(model)
+    timer = Timer("onnxruntime", threads=1)
+    found = measured(whole, groups, small.samples(model, 0, 8), timer, 8)
+    half = {group.factor: group.size // 2 for group in groups.groups}
+    assert 0 < found.total(half)[0] < found.total()[0]
+    assert found.engine["backend"] == "onnxruntime"
+    asked = timer.measured
+    measured(whole, groups, small.samples(model, 0, 8), timer, 8)
+    assert timer.measured == asked, "what has been timed is not timed again"
+
+
+class TestWidths:
+    def test_they_are_multiples(self) -> None:
+        assert [width(64, level, 8) for level in LEVELS] == [64, 48, 32, 16]
+        assert [width(24, level, 16) for level in LEVELS] == [24, 16, 16, 16]
+        assert [width(5, level, 8) for level in LEVELS] == [5, 4, 2, 1]
+
+    def test_groups_of_one_size_go_together_and_every_pair_of_levels_is_seen(self) -> None:
+        _, groups = opened(small.build(TEXT))
+        found = configurations(groups.groups, 8)
+        assert found[0] == {}
+        first, second = groups.groups
+        pairs = {(counts[first.factor], counts[second.factor]) for counts in found[1:]}
+        assert len(pairs) >= 8
+        assert {a for a, _ in pairs} == {16, 32, 48, 64}
+        assert found == configurations(groups.groups, 8), "the same seed gives the same widths"
