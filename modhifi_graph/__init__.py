@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from modhifi_graph.calibration import Calibration
     from modhifi_graph.compilation import compile_model, load_engine
     from modhifi_graph.errors import InputError, ModhifiError, VerificationError
-    from modhifi_graph.fidelity.selection import Keep, Macs, Params
+    from modhifi_graph.fidelity.selection import Keep, Macs, Params, Speedup
     from modhifi_graph.fidelity.subset import SubsetFidelity
     from modhifi_graph.frontends.torch import OptimizedModule
     from modhifi_graph.images import Preprocess
@@ -45,6 +45,7 @@ __all__ = [
     "Plan",
     "Preprocess",
     "Scores",
+    "Speedup",
     "SubsetFidelity",
     "Synthesised",
     "Timing",
@@ -67,7 +68,7 @@ _MODULES = {
     "calibration": ("Calibration",),
     "compilation": ("compile_model", "load_engine"),
     "errors": ("InputError", "ModhifiError", "VerificationError"),
-    "fidelity.selection": ("Keep", "Macs", "Params"),
+    "fidelity.selection": ("Keep", "Macs", "Params", "Speedup"),
     "fidelity.subset": ("SubsetFidelity",),
     "frontends.torch": ("OptimizedModule",),
     "images": ("Preprocess",),

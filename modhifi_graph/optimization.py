@@ -18,6 +18,7 @@ from modhifi_graph.accounting import Cost
 from modhifi_graph.axes.branches import find_branches
 from modhifi_graph.axes.coupling import couple
 from modhifi_graph.axes.groups import Groups, find_groups
+from modhifi_graph.dialects.program import Feeds
 from modhifi_graph.fidelity.analysis import Analysis, analyse, unobserved
 from modhifi_graph.fidelity.batchnorm import reestimate
 from modhifi_graph.fidelity.compensation import compensate
@@ -25,6 +26,7 @@ from modhifi_graph.fidelity.selection import Budget, Limits, plan_of, select_all
 from modhifi_graph.frontends.frontend import Batches, FrontEnd, Optimized
 from modhifi_graph.frontends.onnx import OnnxFrontEnd
 from modhifi_graph.images import Preprocess
+from modhifi_graph.latency.search import Search
 from modhifi_graph.mirrors import with_mirrors
 from modhifi_graph.models import Source
 from modhifi_graph.options import DEFAULTS, PERCENTILE, Options, budget_of
@@ -50,6 +52,8 @@ def optimize(
     macs: float | None = None,
     params: float | None = None,
     keep: float | None = None,
+    speedup: float | None = None,
+    backend: str = "onnxruntime",
     plan: Plan | None = None,
     mode: str = "default",
     percentile: float = PERCENTILE,
@@ -88,8 +92,13 @@ def optimize(
         (:func:`modhifi_graph.synthesise`), or are a module's example inputs where these are many or are all there can be.
     macs, params, keep : float in (0, 1]
         The budget: the fraction of multiply-accumulates, of parameters, or of the components of every group that stays.
+    speedup : float >= 1
+        The budget as measured latency: so many times as fast as the original on ``backend``, with ``threads`` and ``batch``,
+        timed in turns (:mod:`modhifi_graph.latency.search`). Only for ONNX models.
+    backend : str, default "onnxruntime"
+        The engine that latency is measured on; one of :data:`modhifi_graph.exporters.backend.NAMES`.
     budget : Budget
-        The same as an object: ``Macs(0.5)``, ``Params(0.5)``, ``Keep(0.5)``.
+        The same as an object: ``Macs(0.5)``, ``Params(0.5)``, ``Keep(0.5)``, ``Speedup(1.5)``.
     plan : Plan
         Apply this plan instead. Exactly one of these is given; mode "paper" takes ``macs``, ``params`` or ``rounds``.
     mode : str, default "default"
@@ -143,7 +152,7 @@ def optimize(
     """
     default_criterion, default_compensation = DEFAULTS.get(mode, ("", ""))
     options = Options(
-        budget=budget_of(macs, params, keep, budget),
+        budget=budget_of(macs, params, keep, budget, speedup),
         plan=plan,
         criterion=criterion or default_criterion,
         compensation=compensation or default_compensation,
@@ -164,6 +173,7 @@ def optimize(
         depth=depth,
         mirror=mirror,
         prices=prices,
+        backend=backend,
     )
     if calib is None and not is_module(model):
         calib = inputs
@@ -205,7 +215,8 @@ def run(front_end: Callable[[], FrontEnd], calib: Any, options: Options, progres
         analysis = pruned.analysis if pruned else _analysis(front, groups, data, options, say)
     with clock("plan"):
         wanted = pruned.plan if pruned else options.plan
-        plan = wanted if wanted is not None else _plan(analysis, cost, data, options)
+        searched = _search(front, groups, analysis, batches, options, say)
+        plan = searched.plan if searched else wanted if wanted is not None else _plan(analysis, cost, data, options)
     with clock("slim"):
         slim = front.slimmed(plan)
     with clock("verify"):
@@ -237,12 +248,14 @@ def run(front_end: Callable[[], FrontEnd], calib: Any, options: Options, progres
         **sizes(groups, plan, cost, analysis),
         "bytes": dict(zip(("before", "after"), finished.sizes, strict=True)),
         **({"rounds": pruned.rounds} if pruned else {}),
+        **({"search": searched.to_json()} if searched else {}),
         **timed,
         "fidelity": fidelity,
         "calibration": data.to_json() if data is not None else None,
         "warnings": [
             *([data.warning] if data is not None and data.warning else []),
             *warnings(groups, plan, options.budget, cost, analysis),
+            *(_out_of_reach(searched, options) if searched and not searched.met else []),
         ],
         "verify": verified.to_json(),
         "seconds": clock.seconds,
@@ -278,6 +291,29 @@ def _analysis(
         threads=options.threads,
         progress=progress,
     )
+
+
+def _search(
+    front: FrontEnd,
+    groups: Groups,
+    analysis: Analysis | None,
+    batches: Sequence[Feeds],
+    options: Options,
+    progress: Progress,
+) -> Search | None:
+    """What meets a budget of measured latency; None for any other budget."""
+    if options.budget is None or options.budget.kind != "latency" or options.plan is not None:
+        return None
+    assert analysis is not None
+    return front.search(groups, analysis, batches, options, progress)
+
+
+def _out_of_reach(searched: Search, options: Options) -> list[str]:
+    assert options.budget is not None
+    best = max(attempt.speedup for attempt in searched.attempts)
+    return [
+        f"the speed-up {1 / options.budget.fraction:g} was out of reach on {options.backend}; {best:.3f} is the best found"
+    ]
 
 
 def _plan(analysis: Analysis | None, cost: Cost, data: Batches | None, options: Options) -> Plan:

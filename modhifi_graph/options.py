@@ -10,7 +10,7 @@ from modhifi_graph.fidelity import hifi, local
 from modhifi_graph.fidelity.analysis import PRICES
 from modhifi_graph.fidelity.compensation import METHODS
 from modhifi_graph.fidelity.scores import CRITERIA
-from modhifi_graph.fidelity.selection import Budget, Limits
+from modhifi_graph.fidelity.selection import Budget, Limits, Speedup
 from modhifi_graph.images import Preprocess
 from modhifi_graph.plan import Plan
 
@@ -46,6 +46,7 @@ class Options:
     depth: bool = False
     mirror: bool | None = None
     prices: str = "output"
+    backend: str = "onnxruntime"
 
     def __post_init__(self) -> None:
         if self.mode not in DEFAULTS:
@@ -55,11 +56,15 @@ class Options:
         elif self.rounds is not None:
             raise InputError("rounds are the paper's: give mode paper with them")
         elif (self.budget is None) == (self.plan is None):
-            raise InputError("give exactly one of macs, params, keep and plan")
+            raise InputError("give exactly one of macs, params, keep, speedup and plan")
         if self.budget is not None and not 0 < self.budget.fraction <= 1:
+            if self.budget.kind == "latency":
+                raise InputError("speedup: expected at least 1, so many times as fast as the dense engine")
             raise InputError(
                 f"{self.budget.kind} is {self.budget.fraction:g}; expected a fraction above 0 and at most 1"
             )
+        if self.mode == "paper" and self.budget is not None and self.budget.kind == "latency":
+            raise InputError("mode paper does not look at latency: give macs, params or rounds")
         if self.criterion not in CRITERIA:
             raise InputError(f"criterion {self.criterion!r} is unknown; choose one of {', '.join(CRITERIA)}")
         if self.compensation not in METHODS:
@@ -126,10 +131,17 @@ class Options:
         }
 
 
-def budget_of(macs: float | None, params: float | None, keep: float | None, budget: Budget | None) -> Budget | None:
+def budget_of(
+    macs: float | None,
+    params: float | None,
+    keep: float | None,
+    budget: Budget | None,
+    speedup: float | None = None,
+) -> Budget | None:
     """The one budget among these, or None; InputError where there are several."""
     given = [Budget(k, v) for k, v in {"macs": macs, "params": params, "keep": keep}.items() if v is not None]
     given += [budget] if budget is not None else []
+    given += [Speedup(speedup)] if speedup is not None else []
     if len(given) > 1:
-        raise InputError("give exactly one of macs, params, keep and plan")
+        raise InputError("give exactly one of macs, params, keep, speedup and plan")
     return given[0] if given else None

@@ -136,6 +136,8 @@ def report(result: Mapping[str, Any], output: Path) -> RenderableType:
         low, high = result.get("interval") or (None, None)
         interval = "" if low is None else f" ({low:.2f} to {high:.2f})"
         speedup = f"{result['speedup']:.2f}x faster{interval}" if result.get("speedup") else ""
+        if low is not None and high is not None and low <= 1 <= high:
+            speedup = f"no difference for certain{interval}"
         table.add_row(*_texts("latency, ms", *(f"{median:.3f}" for median in medians), speedup))
         table.add_row(
             *_texts("  95th percentile", *(f"{latency[side]['p95']:.3f}" for side in ("before", "after")), "")

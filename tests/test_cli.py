@@ -102,9 +102,9 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ([], "give exactly one of --macs, --params, --keep and --plan"),
-            (["--macs", "0.5", "--keep", "0.5"], "--keep and --plan, not --macs, --keep"),
-            (["--macs", "0.5", "--plan", "p.json"], "--keep and --plan, not --macs, --plan"),
+            ([], "give exactly one of --macs, --params, --keep, --speedup and --plan"),
+            (["--macs", "0.5", "--keep", "0.5"], "--speedup and --plan, not --macs, --keep"),
+            (["--macs", "0.5", "--plan", "p.json"], "--speedup and --plan, not --macs, --plan"),
             (["--macs", "0"], "--macs is 0; expected a fraction above 0 and at most 1"),
             (["--params", "-0.1"], "--params is -0.1; expected a fraction above 0 and at most 1"),
             (["--keep", "1.01"], "--keep is 1.01; expected a fraction above 0 and at most 1"),
@@ -482,3 +482,37 @@ def test_score_refuses_before_any_work(run: Any, chain: Path, tmp_path: Path) ->
         assert result.code == 2
         assert message in result.err
         assert not scores.exists()
+
+
+class TestSpeedup:
+    def test_what_is_out_of_reach_is_written_and_exits_with_4_where_it_is_required(
+        self, run: Any, chain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("MODHIFI_CACHE", str(tmp_path / "cache"))
+        output = tmp_path / "slim.onnx"
+        arguments = (
+            "optimize",
+            chain,
+            "--samples",
+            "16",
+            "--speedup",
+            "1000",
+            "--bench-seconds",
+            "0",
+            "-o",
+            output,
+            "--json",
+        )
+        result = run(*arguments, "--require")
+        assert result.code == 4
+        report = json.loads(result.out)
+        assert not report["search"]["met"]
+        assert any("the speed-up 1000 was out of reach on onnxruntime" in warning for warning in report["warnings"])
+        assert output.exists()
+        assert list((tmp_path / "cache").glob("latency-*.json"))
+        assert run(*arguments).code == 0
+
+    def test_less_than_the_original(self, run: Any, chain: Path, tmp_path: Path) -> None:
+        result = run("optimize", chain, "--speedup", "0.9", "-o", tmp_path / "slim.onnx")
+        assert (result.code, result.out) == (2, "")
+        assert "--speedup is 0.9; expected at least 1" in result.err

@@ -22,7 +22,10 @@ STOPPED = "interrupted; nothing was written"
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line and exit: 0 done, 2 wrong input, 3 not verified, 130 interrupted, 1 a defect of ours."""
+    """Run the command line and exit.
+
+    0 done, 2 wrong input, 3 not verified, 4 out of reach (with --require), 130 interrupted, 1 a defect of ours.
+    """
     debug = os.environ.get(DEBUG, "") not in ("", "0")
     if not debug:
         # What libraries log while they try things is not for the user.

@@ -24,9 +24,12 @@ if TYPE_CHECKING:
     from modhifi_graph.plan import Plan
 
 
+OUT_OF_REACH = 4
+
 EXAMPLES = """\b
 Examples:
   modhifi-graph optimize sample:digits-cnn --macs 0.5 -o slim.onnx
+  modhifi-graph optimize model.onnx --calib calib.npz --speedup 1.5 --backend openvino -o slim.onnx
   modhifi-graph optimize model.onnx --calib calib.npz --params 0.6 -o slim.onnx --plan-out plan.json
   modhifi-graph optimize model.onnx --calib images/ --preprocess 'mean=0.5;std=0.5' --macs 0.7 -o slim.onnx"""
 
@@ -43,6 +46,13 @@ def optimize(
     macs: Annotated[float | None, typer.Option(help="Fraction of multiply-accumulates that stays, in (0, 1].")] = None,
     params: Annotated[float | None, typer.Option(help="Fraction of parameters that stays, in (0, 1].")] = None,
     keep: Annotated[float | None, typer.Option(help="Fraction of every group that stays, in (0, 1].")] = None,
+    speedup: Annotated[
+        float | None, typer.Option(help="So many times as fast as the original, measured on --backend.")
+    ] = None,
+    backend: Annotated[str, typer.Option(help="What latency is measured on: onnxruntime or openvino.")] = "onnxruntime",
+    require: Annotated[
+        bool, typer.Option("--require", help="Exit with 4 where --speedup is out of reach; the best found is written.")
+    ] = False,
     plan: Annotated[Path | None, typer.Option(help="Apply a plan that --plan-out wrote.")] = None,
     plan_out: Annotated[Path | None, typer.Option(help="Write which components stay, as JSON.")] = None,
     mode: Annotated[str, typer.Option(help="default, or paper: ModHiFi-P.")] = "default",
@@ -107,11 +117,11 @@ def optimize(
 ) -> None:
     """Prune a model to a budget, repair it in closed form, verify it, time it and write it.
 
-    Give exactly one of --macs, --params, --keep and --plan; with --mode paper --macs, --params or --rounds.
+    Give exactly one of --macs, --params, --keep, --speedup and --plan; with --mode paper --macs, --params or --rounds.
     """
     budgets = {"--macs": macs, "--params": params, "--keep": keep}
     if mode == "default":
-        _check_budget(budgets, plan)
+        _check_budget(budgets, plan, speedup)
     check_outputs(model, output, plan_out)
     from modhifi_graph import terminal
     from modhifi_graph.images import Preprocess
@@ -124,6 +134,8 @@ def optimize(
             macs=macs,
             params=params,
             keep=keep,
+            speedup=speedup,
+            backend=backend,
             plan=None if plan is None else _plan(plan),
             mode=mode,
             percentile=percentile,
@@ -156,13 +168,19 @@ def optimize(
         print_json(result.report)
     elif not quiet:
         terminal.show(terminal.report(result.report, output))
+    if require and not result.report.get("search", {"met": True})["met"]:
+        raise typer.Exit(OUT_OF_REACH)
 
 
-def _check_budget(budgets: dict[str, float | None], plan: Path | None) -> None:
+def _check_budget(budgets: dict[str, float | None], plan: Path | None, speedup: float | None) -> None:
     given = {name: value for name, value in budgets.items() if value is not None}
-    names = ", ".join((*given, *(["--plan"] if plan is not None else [])))
-    if len(given) + (plan is not None) != 1:
-        raise InputError(f"give exactly one of --macs, --params, --keep and --plan{f', not {names}' if names else ''}")
+    others = {"--speedup": speedup is not None, "--plan": plan is not None}
+    names = ", ".join((*given, *(name for name, there in others.items() if there)))
+    if len(given) + sum(others.values()) != 1:
+        wanted = "--macs, --params, --keep, --speedup and --plan"
+        raise InputError(f"give exactly one of {wanted}{f', not {names}' if names else ''}")
+    if speedup is not None and not speedup >= 1:
+        raise InputError(f"--speedup is {speedup:g}; expected at least 1")
     for name, value in given.items():
         if not 0 < value <= 1:
             raise InputError(f"{name} is {value:g}; expected a fraction above 0 and at most 1")

@@ -8,12 +8,12 @@ anew after each step. The cheapest offer is taken until the budget is met.
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
-from modhifi_graph.accounting import Cost
 from modhifi_graph.axes.branches import Branch
 from modhifi_graph.axes.groups import Group
 from modhifi_graph.axes.layout import Layout
@@ -27,7 +27,7 @@ WIDE_STEP = 8
 
 @dataclass(frozen=True)
 class Budget:
-    """What fraction stays (0 < fraction <= 1) of ``kind``: "macs", "params", or "keep", the components of every group."""
+    """What fraction stays (0 < fraction <= 1) of ``kind``: "macs", "params", "latency", or "keep", that of every group."""
 
     kind: str
     fraction: float
@@ -43,9 +43,37 @@ def Params(fraction: float) -> Budget:
     return Budget("params", fraction)
 
 
+def Speedup(factor: float) -> Budget:
+    """A budget of measured latency: so many times as fast as the dense engine, at least 1."""
+    return Budget("latency", 1 / factor if factor else 0.0)
+
+
 def Keep(fraction: float) -> Budget:
     """The same fraction of every group."""
     return Budget("keep", fraction)
+
+
+class Expense(Protocol):
+    """What a budget is of, as a function of how many components of each group are kept; every figure is a tuple.
+
+    :class:`modhifi_graph.accounting.Cost` counts multiply-accumulates and parameters,
+    :class:`modhifi_graph.latency.model.LatencyModel` milliseconds.
+    """
+
+    def total(self, counts: Mapping[Layout, int]) -> Sequence[float]:
+        """Of the whole graph."""
+
+    def saving(self, factor: Layout, counts: Mapping[Layout, int], by: int) -> Sequence[float]:
+        """Of removing ``by`` more components of one group."""
+
+    def bill(self, branch: Branch) -> Callable[[Mapping[Layout, int]], Sequence[float]]:
+        """Of a residual branch."""
+
+    def without(self, branch: Branch) -> Expense:
+        """What is left once a branch is gone."""
+
+    def uses(self, factor: Layout) -> bool:
+        """Whether a group still counts."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +159,9 @@ class _Exit:
         return max(0.0, self.price - paid - self.spent)
 
 
-def select(rankings: Sequence[Ranking], cost: Cost, budget: Budget, limits: Limits | None = None) -> dict[Layout, int]:
+def select(
+    rankings: Sequence[Ranking], cost: Expense, budget: Budget, limits: Limits | None = None
+) -> dict[Layout, int]:
     """How many components of each ranked group go. Meets the budget or, where that is impossible, removes all it may."""
     return select_all(rankings, {}, cost, budget, limits)[0]
 
@@ -139,7 +169,7 @@ def select(rankings: Sequence[Ranking], cost: Cost, budget: Budget, limits: Limi
 def select_all(
     rankings: Sequence[Ranking],
     branches: Mapping[Branch, float],
-    cost: Cost,
+    cost: Expense,
     budget: Budget,
     limits: Limits | None = None,
 ) -> tuple[dict[Layout, int], list[Branch]]:
@@ -156,7 +186,7 @@ def select_all(
     if budget.kind == "keep":
         return {o.ranking.group.factor: _kept_fraction(o, budget.fraction) for o in offers}, []
     counts: dict[Layout, int] = {o.ranking.group.factor: o.ranking.group.size for o in offers}
-    which = 0 if budget.kind == "macs" else 1
+    which = 1 if budget.kind == "params" else 0
     current = float(cost.total(counts)[which])
     target = budget.fraction * current
     exits = [_Exit(branch, price, offers) for branch, price in branches.items() if limits.allows_branch(branch)]
@@ -194,7 +224,7 @@ def select_all(
 
 
 def _left(
-    gone: _Exit, exits: Sequence[_Exit], offers: Sequence[_Offer], cost: Cost
+    gone: _Exit, exits: Sequence[_Exit], offers: Sequence[_Offer], cost: Expense
 ) -> tuple[list[_Exit], list[_Offer]]:
     """What still offers itself once a branch is gone: nothing inside it does, and a branch around it has paid for it."""
     body = set(gone.branch.ops)
@@ -206,10 +236,10 @@ def _left(
     return left, [offer for offer in offers if cost.uses(offer.ranking.group.factor)]
 
 
-def _restore(offers: Sequence[_Offer], cost: Cost, counts: dict[Layout, int], which: int, slack: float) -> None:
+def _restore(offers: Sequence[_Offer], cost: Expense, counts: dict[Layout, int], which: int, slack: float) -> None:
     """The last step may have overshot: give back the dearest steps that fit into what is left of the budget."""
     while True:
-        best, best_cost, best_saving = None, 0.0, 0
+        best, best_cost, best_saving = None, 0.0, 0.0
         for offer in offers:
             factor, count = offer.ranking.group.factor, offer.last_count
             if not count:

@@ -14,13 +14,15 @@ import torch
 
 from modhifi_graph import calibration, samples
 from modhifi_graph.axes.coupling import couple
-from modhifi_graph.axes.groups import find_groups
+from modhifi_graph.axes.groups import Groups, find_groups
 from modhifi_graph.devices import batch_bytes, device_of
 from modhifi_graph.dialects.onnx import Lifted, lift
-from modhifi_graph.dialects.program import Feeds, Program
+from modhifi_graph.dialects.program import Feeds, Program, samples_in
 from modhifi_graph.exporters import onnxruntime as backend
+from modhifi_graph.fidelity.analysis import Analysis
 from modhifi_graph.frontends.frontend import Batches, Finished, FrontEnd, Optimized
-from modhifi_graph.interface import specs_of
+from modhifi_graph.interface import inputs_that_run, specs_of
+from modhifi_graph.latency.search import Search, to_speedup
 from modhifi_graph.models import SAMPLE, Opened, Source, normalise, open_model, to_proto
 from modhifi_graph.options import Options
 from modhifi_graph.passes.slim import Slim
@@ -88,6 +90,32 @@ class OnnxFrontEnd(FrontEnd):
         feeds += [dict(batches[0])] if batches else []
         return verify(dense.model, slim.model, plan, feeds, threads=options.threads)
 
+    def search(
+        self, groups: Groups, analysis: Analysis, batches: Sequence[Feeds], options: Options, progress: Progress
+    ) -> Search:
+        assert options.budget is not None
+        feeds = _cut(batches, options.batch) or self._random(options)
+        return to_speedup(
+            self.program,
+            to_proto(self.opened.model),
+            self.slimmed,
+            groups,
+            analysis,
+            feeds,
+            1 / options.budget.fraction,
+            options.limits,
+            options.settings(sum(map(samples_in, batches))),
+            name=options.backend,
+            threads=options.threads,
+            seed=options.seed,
+            progress=progress,
+        )
+
+    def _random(self, options: Options) -> Feeds:
+        """Inputs to time with, where there are none to calibrate on."""
+        engine = backend.Engine.compile(to_proto(self.opened.model), threads=options.threads)
+        return dict(inputs_that_run(engine.run, engine.inputs, options.seed, options.batch))
+
     def finish(self, slim: Program) -> FinishedOnnx:
         assert isinstance(slim, Lifted)
         return FinishedOnnx(self.opened, slim.model)
@@ -115,6 +143,7 @@ class FinishedOnnx(Finished):
             self._after,
             inputs=_cut(batches, options.batch),
             seed=options.seed,
+            backend=options.backend,
             threads=options.threads,
             batch=options.batch,
             seconds=options.bench_seconds,
