@@ -110,7 +110,7 @@ def measured(
     rows: dict[str, list[tuple[float, float, float]]] = {}
     chosen = configurations(groups.groups, step, seed)
     for number, counts in enumerate(chosen):
-        for name, milliseconds in _times(dense, groups, counts, feeds, timer).items():
+        for name, milliseconds in times(dense, groups, counts, feeds, timer).items():
             if name in laws:
                 macs, elements = (evaluate(polynomial, counts) for polynomial in laws[name])
                 rows.setdefault(name, []).append((macs, elements, milliseconds))
@@ -142,7 +142,7 @@ def _scaled(
     ]
 
 
-def _times(
+def times(
     dense: Lifted, groups: Groups, counts: Counts, feeds: Mapping[str, np.ndarray], timer: Timer
 ) -> dict[str, float]:
     """Every piece of the model at some widths, by name."""

@@ -10,12 +10,14 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
+from modhifi_graph.accounting import Cost
 from modhifi_graph.axes.groups import Groups
 from modhifi_graph.dialects.onnx import Lifted
 from modhifi_graph.exporters.backend import Engine, backend
 from modhifi_graph.fidelity.analysis import Analysis
 from modhifi_graph.fidelity.selection import Budget, Limits, plan_of, select_all
-from modhifi_graph.latency.model import measured
+from modhifi_graph.latency.model import measured, times
+from modhifi_graph.latency.steps import best_step
 from modhifi_graph.latency.timer import Timer
 from modhifi_graph.plan import Plan
 from modhifi_graph.progress import Progress, silent
@@ -27,9 +29,6 @@ SLACK = (0.99, 1.05)
 
 SECONDS = 1.5
 """Each attempt is timed for so long."""
-
-STEPS = 8
-"""Widths are multiples of this, or of what the user wants."""
 
 
 @dataclass(frozen=True)
@@ -43,14 +42,15 @@ class Attempt:
 
 @dataclass(frozen=True, eq=False)
 class Search:
-    """What the loop has come to: the plan, and every attempt in order."""
+    """What the loop has come to: the plan, of which multiples its widths are, and every attempt in order."""
 
     plan: Plan
+    step: int
     attempts: tuple[Attempt, ...]
     met: bool
 
     def to_json(self) -> dict[str, object]:
-        return {"met": self.met, "attempts": [asdict(attempt) for attempt in self.attempts]}
+        return {"met": self.met, "step": self.step, "attempts": [asdict(attempt) for attempt in self.attempts]}
 
 
 def to_speedup(
@@ -77,9 +77,12 @@ def to_speedup(
     slimmed : makes the slim model of a plan; it need not be repaired, which changes no shape.
     feeds : one batch, as it is timed.
     """
-    limits = Limits(limits.only, limits.skip, limits.align or STEPS, limits.min_keep)
-    timer = Timer(name, threads=threads)
-    model = measured(dense, groups, feeds, timer, limits.align or 1, seed=seed, progress=progress)
+    timer, cost = Timer(name, threads=threads), Cost(groups)
+    step = limits.align or best_step(
+        groups.groups, lambda counts: sum(times(dense, groups, counts, feeds, timer).values()), cost.macs
+    )
+    limits = Limits(limits.only, limits.skip, step, limits.min_keep)
+    model = measured(dense, groups, feeds, timer, step, seed=seed, progress=progress)
     runtime = backend(name)
     before = runtime.build(original, threads=threads)
     fraction, found = 1 / target, list[tuple[Attempt, Plan]]()
@@ -97,7 +100,7 @@ def to_speedup(
         if fraction == previous or (reached < 1 and _spent(plan, analysis, limits)):
             break
     attempt, plan = _best(found, target)
-    return Search(plan, tuple(a for a, _ in found), attempt.speedup >= SLACK[0] * target)
+    return Search(plan, step, tuple(a for a, _ in found), attempt.speedup >= SLACK[0] * target)
 
 
 def _timed(before: Engine, after: Engine, feeds: Mapping[str, np.ndarray], fraction: float, seed: int) -> Attempt:
