@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import pytest
 
+import modhifi_graph
 from modhifi_graph.errors import InputError
 from modhifi_graph.fidelity.selection import Keep
 from modhifi_graph.frontends.onnx import OnnxFrontEnd
@@ -225,3 +226,14 @@ def test_what_is_missing_is_said(arguments: list[str], capsys: pytest.CaptureFix
     assert "--only: 'noises' is unknown; choose from existence,noise" in capsys.readouterr().err
     assert paper.main(["--model", "model.onnx", "--out", "out"]) == 2
     assert "give --calib and --score with a model of your own" in capsys.readouterr().err
+
+
+def test_the_mlps_of_a_language_model_are_its_hidden_units(tmp_path: Path) -> None:
+    """Whatever its weights are called."""
+    model = small.SMALL["swiglu"]()
+    onnx.save(model, tmp_path / "m.onnx")
+    subject = subjects.Subject("m", str(tmp_path / "m.onnx"), "language", "perplexity", dict, lambda proto: 0.0)
+    assert language.only(subject, "all") == []
+    names = language.only(subject, "mlp")
+    assert names == [g.name for g in modhifi_graph.inspect(tmp_path / "m.onnx").groups if g.kind == "hidden"]
+    assert names

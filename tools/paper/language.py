@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from modhifi_graph.inspection import inspect
 from tools.paper.experiment import MISSING, Cell, Experiment, Measured, Row, Series, markdown, number, rows_of
 from tools.paper.pruning import METHODS, VALUES, pruned
 from tools.paper.subjects import Subject
 
 BUDGETS = ("0.95", "0.9", "0.8", "0.7")
-SCOPES: Mapping[str, tuple[str, ...]] = {"mlp": ("*mlp*",), "all": ()}
+SCOPES: Mapping[str, tuple[str, ...]] = {"mlp": ("hidden",), "all": ()}
+"""Which kinds of groups are pruned; all where none is named."""
+
 CHOSEN = ("default", "paper")
 
 DENSE = 5.12
@@ -23,7 +26,12 @@ PAPER = {  # Llama-2-7B, WikiText-2, MLP only, no recovery: sparsity, ModHiFi, S
 def measure(subject: Subject, cells: Sequence[Cell]) -> Measured:
     for cell in cells:
         budget, scope, method = cell
-        yield cell, [pruned(subject, float(budget), only=SCOPES[scope], **METHODS[method])]
+        yield cell, [pruned(subject, float(budget), only=only(subject, scope), **METHODS[method])]
+
+
+def only(subject: Subject, scope: str) -> list[str]:
+    """The names of the groups of a scope; exporters keep no names of modules to go by."""
+    return [g.name for g in inspect(subject.source).groups if g.kind in SCOPES[scope]]
 
 
 def panels(rows: Sequence[Row]) -> Mapping[str, Series]:
