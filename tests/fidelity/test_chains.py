@@ -100,7 +100,7 @@ TURNED = """
         (MLP, ["w0 w1 w2 w3"]),
         (CONVOLUTIONS, ["w0 w1 dw w3"]),
         (TRANSFORMER, ["w0 w1", "w2 w3"]),
-        (INTERLEAVED, ["w0 w1 w4", "w2 w3 w4"]),
+        (INTERLEAVED, ["w0 w1 w4", "w2 w3"]),
         (BROADCAST, ["w1 w2"]),
         (GATED, ["w0 w2", "w1 w2"]),
         (READ_TWICE, []),
