@@ -178,9 +178,10 @@ def test_classes_are_forgotten(tmp_path: Path) -> None:
     assert row["class"] == "3" and float(row["forget"]) < 5 < 95 < float(row["forget_dense"])
     assert float(row["remain"]) > float(row["remain_dense"]) - 2
     table = unlearning.table(ledger.rows, [subject]).splitlines()
-    assert table[5].startswith("| digits-vit, class 3 | 0.00 / 9")
-    assert table[2] == "| digits-vit, class 0 | not run yet | not run yet | not run yet |"
-    assert "(1 of 10)" in table[12]
+    assert [line for line in table if line.startswith("| digits-vit, class 3 | 0.00 / 9")]
+    assert [line for line in table if "(1 of 10)" in line]
+    assert not [line for line in table if "class 0" in line]
+    assert table[-1] == "Not run yet, in part or at all: digits-vit."
 
 
 def test_language_models_stand_beside_the_papers_ratio() -> None:
@@ -189,20 +190,22 @@ def test_language_models_stand_beside_the_papers_ratio() -> None:
     row |= {"budget": "0.9", "scope": "mlp", "method": "default"}
     table = language.table([row], [subject]).splitlines()
     assert "| stories260K, mlp, default, 0.9 | 0.900 | 0.900 | 7.500 | 1.50 |" in table
-    assert "| stories260K, all, paper, 0.7 | not run yet | not run yet | not run yet | not run yet |" in table
+    assert not any(line.startswith("| stories260K, all, paper, 0.7") for line in table)
+    assert table[-1] == "Not run yet, in part or at all: stories260K."
     assert "| paper: Llama-2-7B, mlp, ModHiFi-P, 0.9 |  |  | 5.97 | 1.17 |" in table
     assert language.cells(subjects.sample("digits-cnn", None, 0, 1)) == []
 
 
 def test_every_cell_has_a_place_in_its_table() -> None:
-    """Without any CSV all tables are whole, and say so."""
+    """Without any CSV all tables are empty, and say so."""
     names = list(paper.EXPERIMENTS)
     document = "\n".join(f"<!-- {name} -->\n<!-- /{name} -->" for name in names)
     text = paper.rendered(document, Path("nowhere"))
     for name in names:
         part = text.split(f"<!-- {name} -->")[1].split(f"<!-- /{name} -->")[0]
-        assert "not run yet" in part
-        assert len({line.count("|") for line in part.strip().splitlines()}) == 1, name
+        assert "not run yet" in part.lower()
+        rows = [line.count("|") for line in part.strip().splitlines() if line.startswith("|")]
+        assert len(set(rows)) <= 1, name
 
 
 def test_a_document_needs_a_place_for_each_table() -> None:

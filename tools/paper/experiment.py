@@ -109,6 +109,9 @@ def number(rows: Sequence[Row], column: str, digits: int = 2) -> str:
 
 
 def markdown(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
-    """A table whose first column is text and whose others are numbers."""
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *body]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    """A table whose first column is text and whose others are numbers; what has not been run is named below it."""
+    absent = [line for line in body if 2 * line.count(MISSING) >= len(line) - 1]
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *(line for line in body if line not in absent)]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    names = ", ".join(dict.fromkeys(line[0].split(",")[0].strip("*") for line in absent))
+    return f"{table}\n\n{MISSING.capitalize()}, in part or at all: {names}." if names else table
