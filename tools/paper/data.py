@@ -63,7 +63,7 @@ def table(rows: Sequence[Row], subjects: Sequence[Subject]) -> str:
                     number(found, "seen", 0), number(found, "dense"), number(found, "score"), number(found, "fidelity", 4),
                 ]
             )  # fmt: skip
-    return markdown(["model, inputs", "samples", "dense", "pruned", "fidelity on these inputs"], body)
+    return markdown(["model, inputs", "samples", "dense", "pruned", "fidelity on these inputs"], body, 2)
 
 
 def cells(subject: Subject) -> list[Cell]:

@@ -108,9 +108,12 @@ def number(rows: Sequence[Row], column: str, digits: int = 2) -> str:
     return f"{float(rows[0][column]):.{digits}f}" if rows else MISSING
 
 
-def markdown(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
-    """A table whose first column is text and whose others are numbers; what has not been run is named below it."""
-    absent = [line for line in body if 2 * line.count(MISSING) >= len(line) - 1]
+def markdown(header: Sequence[str], body: Sequence[Sequence[str]], given: int = 0) -> str:
+    """A table whose first column is text and whose others are numbers; rows that have not been run are named below it.
+
+    ``given`` is how many columns after the first say nothing of what a row measures.
+    """
+    absent = [line for line in body if set(line[1 + given :]) <= {MISSING, ""} and MISSING in line]
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *(line for line in body if line not in absent)]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     names = ", ".join(dict.fromkeys(line[0].split(",")[0].strip("*") for line in absent))

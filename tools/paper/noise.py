@@ -133,7 +133,7 @@ def table(rows: Sequence[Row], subjects: Sequence[Subject]) -> str:
             shown = [f"{number(one, 'score')} ({number(one, 'error', 3)})" if one else MISSING for one in found]
             body.append([f"{subject.name}, {subject.metric}", number(mine, "dense"), level, *shown])
     header = ["model, score (error of the outputs)", "without noise", "noise / signal"]
-    return markdown([*header, *(f"on {place}" for place in PLACES)], body)
+    return markdown([*header, *(f"on {place}" for place in PLACES)], body, 2)
 
 
 def cells(subject: Subject) -> list[Cell]:

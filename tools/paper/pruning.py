@@ -62,7 +62,7 @@ def table(rows: Sequence[Row], subjects: Sequence[Subject]) -> str:
             found = rows_of(rows, subject.name, budget=budget, method=method)
             name = f"{subject.name}, {subject.metric}, {method}, {budget} of the MACs"
             body.append([name, dense, *(number(found, *what) for what in (("score",), ("macs", 3), ("params", 3)))])
-    return markdown(["model, method", "dense", "pruned", "MACs left", "params left"], [*body, *map(list, PAPER)])
+    return markdown(["model, method", "dense", "pruned", "MACs left", "params left"], [*body, *map(list, PAPER)], 1)
 
 
 def cells(subject: Subject) -> list[Cell]:
