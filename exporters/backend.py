@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, cast
@@ -16,6 +17,8 @@ from modhifi_graph.interface import InputSpec
 NAMES = ("onnxruntime", "openvino")
 
 Model = onnx.ModelProto | bytes | str | os.PathLike[str]
+
+IN_MEMORY = "<model in memory>"
 
 
 class Engine(Protocol):
@@ -82,3 +85,43 @@ def backend(name: str) -> Backend:
     if (reason := found.available()) is not None:
         raise InputError(f"backend {name}: {reason}")
     return found
+
+
+def importable(module: str, title: str, remedy: str) -> str | None:
+    """None where a module can be imported, otherwise the reason why not, for the user to read."""
+    if importlib.util.find_spec(module) is None:
+        return f"{title} is not installed: {remedy}"
+    try:
+        importlib.import_module(module)
+    except Exception as error:  # a broken installation raises ImportError, OSError or AttributeError, by platform
+        return f"{title} is installed but does not load: {error}"
+    return None
+
+
+def check_threads(threads: int, label: str) -> None:
+    """InputError where the number of threads is negative."""
+    if threads < 0:
+        raise InputError(f"{label}: threads is {threads}; expected 0 (the runtime's default) or more")
+
+
+def source_of(model: Model) -> tuple[bytes | str, str]:
+    """What a runtime is given, and what messages call it."""
+    if isinstance(model, onnx.ModelProto):
+        return serialised(model, IN_MEMORY), IN_MEMORY
+    if isinstance(model, bytes):
+        return model, IN_MEMORY
+    path = os.fspath(model)
+    if not os.path.isfile(path):
+        raise InputError(f"{path}: there is no such file; give the path of an ONNX model")
+    return path, path
+
+
+def serialised(model: onnx.ModelProto, label: str) -> bytes:
+    """A model's bytes; InputError over 2 GiB."""
+    try:
+        payload: bytes = model.SerializeToString()
+    except Exception as error:  # EncodeError or ValueError, by version of protobuf
+        raise InputError(
+            f"{label}: cannot be serialised ({error}); over 2 GiB, save it with external data and give the path"
+        ) from error
+    return payload

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
 from modhifi_graph.errors import InputError
-from modhifi_graph.exporters.backend import Model
+from modhifi_graph.exporters.backend import Model, check_threads, importable, serialised, source_of
 from modhifi_graph.exporters.precision import precision_of
 from modhifi_graph.files import atomic_write
 from modhifi_graph.interface import InputSpec
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 SUFFIX = ".onnx"
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
-IN_MEMORY = "<model in memory>"
 # Failures are raised as exceptions, which say the same as the log would.
 FATAL_ONLY = 4
 # onnxruntime names element types as C++ does; numpy has its own names for these, and the same one for the integers.
@@ -36,13 +34,7 @@ NUMPY_NAMES = {"float": "float32", "double": "float64", "string": "object"}
 
 def available() -> str | None:
     """None when onnxruntime can be used here, otherwise the reason why not, for the user to read."""
-    if importlib.util.find_spec("onnxruntime") is None:
-        return "onnxruntime is not installed: pip install onnxruntime (or onnxruntime-gpu)"
-    try:
-        import onnxruntime  # noqa: F401
-    except Exception as error:  # a broken installation raises ImportError, OSError or AttributeError, by platform
-        return f"onnxruntime is installed but does not load: {error}"
-    return None
+    return importable("onnxruntime", "onnxruntime", "pip install onnxruntime (or onnxruntime-gpu)")
 
 
 @dataclass(frozen=True)
@@ -86,6 +78,7 @@ class Engine:
         provider: str = CPU,
         optimise: bool = True,
         device: str | None = None,
+        label: str | None = None,
     ) -> Engine:
         """Build an engine.
 
@@ -101,6 +94,8 @@ class Engine:
             Whether the runtime fuses and rewrites the graph. Off, it computes node by node what the file says.
         device : str, optional
             Run there, on "cpu" or "cuda:0", instead of where ``provider`` says.
+        label : str, optional
+            What error messages call the model, where its path is not meant.
 
         Returns
         -------
@@ -111,7 +106,8 @@ class Engine:
         InputError
             onnxruntime or the provider is missing, the file does not exist, or the runtime rejects the model.
         """
-        source, label = source_of(model)
+        source, path = source_of(model)
+        label = label or path
         provider = provider if device is None else provider_of(device)
         session = _session(source, label, threads, provider, device or "cpu", optimise)
         inputs = tuple(_spec(argument, label) for argument in session.get_inputs())
@@ -197,9 +193,11 @@ def build(model: Model, *, threads: int = 0, device: str = "cpu", provider: str 
 
     ``provider`` names an execution provider, where the device's own is not meant.
     """
-    chosen = {"device": device} if provider is None else {"provider": provider}
-    engine = Engine.compile(model, threads=threads, **chosen)  # type: ignore[arg-type]
-    return dataclasses.replace(engine, precision=precision_of(model), _source=source_of(model)[0])
+    source, label = source_of(model)
+    engine = Engine.compile(
+        source, threads=threads, provider=provider or CPU, device=None if provider is not None else device, label=label
+    )
+    return dataclasses.replace(engine, precision=precision_of(model), _source=source)
 
 
 def load(path: str | os.PathLike[str], *, threads: int = 0, device: str = "cpu") -> Engine:
@@ -221,8 +219,7 @@ def _session(
         raise InputError(f"{label}: cannot be compiled: {reason}")
     import onnxruntime
 
-    if threads < 0:
-        raise InputError(f"{label}: threads is {threads}; expected 0 (the runtime's default) or more")
+    check_threads(threads, label)
     present = onnxruntime.get_available_providers()
     if provider not in present:
         remedy = "; pip install onnxruntime-gpu in place of onnxruntime" if provider == CUDA else ""
@@ -291,31 +288,9 @@ def save(model: onnx.ModelProto, path: str | os.PathLike[str]) -> None:
     for tensor in model.graph.initializer:
         if uses_external_data(tensor) and not (folder / (data := ExternalDataInfo(tensor).location)).is_file():
             raise InputError(f"{path}: {tensor.name} is kept in {data}, not found in {folder}; save it there first")
-    payload = _serialised(model, str(path))
+    payload = serialised(model, str(path))
     with atomic_write(path) as temporary:
         temporary.write_bytes(payload)
-
-
-def source_of(model: onnx.ModelProto | bytes | str | os.PathLike[str]) -> tuple[bytes | str, str]:
-    """What the runtime is given, and what messages call it."""
-    if isinstance(model, onnx.ModelProto):
-        return _serialised(model, IN_MEMORY), IN_MEMORY
-    if isinstance(model, bytes):
-        return model, IN_MEMORY
-    path = os.fspath(model)
-    if not os.path.isfile(path):
-        raise InputError(f"{path}: there is no such file; give the path of an ONNX model")
-    return path, path
-
-
-def _serialised(model: onnx.ModelProto, label: str) -> bytes:
-    try:
-        payload: bytes = model.SerializeToString()
-    except Exception as error:  # EncodeError or ValueError, by version of protobuf
-        raise InputError(
-            f"{label}: cannot be serialised ({error}); over 2 GiB, save it with external data and give the path"
-        ) from error
-    return payload
 
 
 def _spec(argument: Any, label: str) -> InputSpec:

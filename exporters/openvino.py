@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modhifi_graph.errors import InputError
-from modhifi_graph.exporters.backend import Model
-from modhifi_graph.exporters.onnxruntime import source_of
+from modhifi_graph.exporters.backend import Model, check_threads, importable, source_of
 from modhifi_graph.files import atomic_write
 from modhifi_graph.interface import InputSpec
 
@@ -32,13 +30,7 @@ COMPUTING = ("Convolution", "Deconvolution", "FullyConnected", "MatMul", "RNNCel
 
 def available() -> str | None:
     """None when OpenVINO can be used here, otherwise the reason why not, for the user to read."""
-    if importlib.util.find_spec("openvino") is None:
-        return "OpenVINO is not installed: pip install openvino"
-    try:
-        import openvino  # noqa: F401
-    except Exception as error:  # a broken installation raises ImportError, OSError or AttributeError, by platform
-        return f"OpenVINO is installed but does not load: {error}"
-    return None
+    return importable("openvino", "OpenVINO", "pip install openvino")
 
 
 @dataclass(frozen=True)
@@ -117,8 +109,7 @@ def load(path: str | os.PathLike[str], *, threads: int = 0, device: str = "cpu")
 
 
 def _core(label: str, threads: int, device: str) -> openvino.Core:
-    if threads < 0:
-        raise InputError(f"{label}: threads is {threads}; expected 0 (the runtime's default) or more")
+    check_threads(threads, label)
     if device != "cpu":
         raise InputError(f"{label}: OpenVINO is used on cpu here, not on {device}")
     if (reason := available()) is not None:

@@ -7,6 +7,7 @@ puts QuantizeLinear and DequantizeLinear around what is quantised, with ranges f
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 from collections import Counter
@@ -39,10 +40,7 @@ def precision_of(model: onnx.ModelProto | bytes | str | os.PathLike[str]) -> str
     sizes: Counter[str] = Counter()
     for tensor in proto.graph.initializer:
         if tensor.data_type in _TYPES:
-            count = 1
-            for dim in tensor.dims:
-                count *= dim
-            sizes[_TYPES[tensor.data_type]] += count
+            sizes[_TYPES[tensor.data_type]] += math.prod(tensor.dims)
     return max(sizes, key=lambda name: sizes[name]) if sizes else "fp32"
 
 

@@ -62,6 +62,12 @@ class Calibration:
         end = self.samples - self.samples % step if sizes else self.samples
         return (self._cut(slice(start, start + step)) for start in range(0, end, step))
 
+    def subset(self, samples: int, seed: int) -> Calibration:
+        """A random subset, in the original order; all of them where there are not more."""
+        if samples >= self.samples:
+            return self
+        return Calibration(self._cut(subset(self.samples, samples, seed)), samples, self.specs, self.axes)
+
     def _cut(self, part: slice | NDArray[np.int64]) -> dict[str, NDArray[Any]]:
         axes = self.axes
         return {k: v if (a := axes[k]) is None else v[(slice(None),) * a + (part,)] for k, v in self.arrays.items()}
@@ -136,9 +142,7 @@ def load(
         given = source if isinstance(source, Mapping) else _single(np.asarray(source), specs, label)
     calibration = _checked(given, specs, label)
     # The subset of a folder was taken before reading it.
-    if samples is None or samples >= calibration.samples:
-        return calibration
-    return Calibration(calibration._cut(subset(calibration.samples, samples, seed)), samples, specs, calibration.axes)
+    return calibration if samples is None else calibration.subset(samples, seed)
 
 
 def _single(array: NDArray[Any], specs: Sequence[InputSpec], label: str) -> dict[str, NDArray[Any]]:

@@ -84,7 +84,5 @@ def _ranges(
         calib = sample_models.load(label).calib
     if calib is None:
         raise InputError(f"{label}: int8 needs calibration inputs: give --calib")
-    data = calibration.load(calib, specs_of(proto), seed=seed, preprocess=preprocess)
-    if samples is not None and samples < data.samples:
-        data = calibration.load(calib, specs_of(proto), samples=samples, seed=seed, preprocess=preprocess)
+    data = calibration.load(calib, specs_of(proto), samples=samples, seed=seed, preprocess=preprocess)
     return list(data.batches(RANGE_BATCH))

@@ -214,9 +214,11 @@ def run(front_end: Callable[[], FrontEnd], calib: Any, options: Options, progres
         pruned = _pruned(front, groups, cost, data, options, say)
         analysis = pruned.analysis if pruned else _analysis(front, groups, data, options, say)
     with clock("plan"):
-        wanted = pruned.plan if pruned else options.plan
         searched = _search(front, groups, analysis, batches, options, say)
-        plan = searched.plan if searched else wanted if wanted is not None else _plan(analysis, cost, data, options)
+        found = pruned or searched
+        plan = found.plan if found else options.plan
+        if plan is None:
+            plan = _plan(analysis, cost, data, options)
     with clock("slim"):
         slim = front.slimmed(plan)
     with clock("verify"):

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from modhifi_graph.cli.common import Json, Threads, calibration, check_outputs, print_json
+from modhifi_graph.cli.common import Json, Threads, check_outputs, print_json
 
 EXAMPLES = """\b
 Examples:
@@ -39,7 +39,7 @@ def compile(
 
     engine = compile_model(
         model,
-        calibration(model, calib),
+        calib,
         backend=backend,
         precision=precision,
         samples=samples,

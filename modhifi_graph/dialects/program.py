@@ -91,15 +91,19 @@ class Stepper(ABC):
     def batches(self) -> int:
         return len(self._live)
 
-    def visit(self, names: Sequence[str]) -> Iterator[list[torch.Tensor]]:
+    def visit(self, names: Sequence[str], stay: bool = False) -> Iterator[list[torch.Tensor]]:
         """The named values of every batch in turn, running as many nodes as that takes.
 
         A batch's values are dropped after its turn unless a later node or visit needs them, so that no more than one batch
-        of what is only looked at is ever held. The iterator must be exhausted before the next visit.
+        of what is only looked at is ever held. The iterator must be exhausted before the next visit. With ``stay`` the run
+        then stands where it stood before.
         """
+        before = self.mark() if stay else None  # a mark keeps in memory what it holds
         end = max([self._next, *(self._made[n] + 1 for n in names if n in self._made)])
         for found in self._turns(end, names):
             yield [tensor(value) for value in found]
+        if before is not None:
+            self.rewind(before)
 
     def advance(self, name: str) -> None:
         """Run every node before the one that makes ``name``, unless what that leaves is too much to keep."""

@@ -99,10 +99,7 @@ class _Walk:
 
     def refit(self, site: Site) -> None:
         """Refit one site, and the chain that ends there."""
-        before = self._stepper.mark() if site.late else None
         fit = _fit(site, self._starts.get(site.consumer.y.name), self._reference, self._stepper, self._random)
-        if before is not None:
-            self._stepper.rewind(before)
         self._write(site, fit.weight, fit.bias)
         for chain in self._chains:
             if chain.sites[0] is site:
@@ -235,7 +232,9 @@ def _fit(
     consumer = site.consumer
     fitted: Regression | None = None
     sample = Sample(*site.clip, stepper.batches) if site.clip else None
-    for (target,), seen in zip(reference.visit([site.target.name]), stepper.visit(site.reads), strict=True):
+    for (target,), seen in zip(
+        reference.visit([site.target.name]), stepper.visit(site.reads, stay=site.late), strict=True
+    ):
         wanted = _wanted(site, target)
         rows, picks = sample_rows(consumer, seen[0], stepper.batches, random)
         aim = consumer.output_rows(wanted, picks)

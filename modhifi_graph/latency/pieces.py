@@ -7,7 +7,8 @@ takes what it takes in the whole, but for where its data lies.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,7 @@ import onnx_ir as ir
 
 from modhifi_graph.dialects.onnx import Lifted
 from modhifi_graph.fidelity.pointwise import is_pointwise
+from modhifi_graph.fidelity.sites import readers_of
 from modhifi_graph.graph import Graph, Op, Value
 
 SMALL = 64
@@ -49,15 +51,18 @@ def pieces(graph: Graph) -> list[Piece]:
             last = len(members)
             members.append([op])
         made.update(dict.fromkeys(op.outputs, last))
-    return [_piece(graph, number, ops, made) for number, ops in enumerate(members)]
+    readers = readers_of(graph)
+    return [_piece(graph, number, ops, made, readers) for number, ops in enumerate(members)]
 
 
-def _piece(graph: Graph, number: int, ops: list[Op], made: Mapping[Value, int]) -> Piece:
+def _piece(
+    graph: Graph, number: int, ops: list[Op], made: Mapping[Value, int], readers: Mapping[Value, Sequence[Op]]
+) -> Piece:
     read = [v for op in ops for v in (*op.inputs, *op.captured) if v is not None and not v.is_constant]
     inputs = dict.fromkeys(v for v in read if made.get(v) != number)
     inside = set(ops)
-    outside = {v for op in graph.ops if op not in inside for v in (*op.inputs, *op.captured) if v is not None}
-    outputs = [v for op in ops for v in op.outputs if v in outside or v in graph.outputs]
+    results = [v for op in ops for v in op.outputs]
+    outputs = [v for v in results if v in graph.outputs or not inside.issuperset(readers.get(v, ()))]
     return Piece(tuple(ops), tuple(inputs), tuple(outputs))
 
 
@@ -91,7 +96,9 @@ def signature(model: onnx.ModelProto) -> str:
     for info in model.graph.input:
         parts.append(f"in {number(info.name)} {info.type.SerializeToString().hex()}")
     for tensor in model.graph.initializer:
-        array = onnx.numpy_helper.to_array(tensor) if _elements(tensor) <= SMALL and tensor.data_type != 1 else None
+        array = (
+            onnx.numpy_helper.to_array(tensor) if math.prod(tensor.dims) <= SMALL and tensor.data_type != 1 else None
+        )
         kept = "" if array is None else str(array.tolist())
         parts.append(f"const {number(tensor.name)} {tensor.data_type} {list(tensor.dims)} {kept}")
     for node in model.graph.node:
@@ -100,10 +107,6 @@ def signature(model: onnx.ModelProto) -> str:
         parts.append(f"{node.domain}.{node.op_type} {wires} {attributes}")
     parts.append("out " + ",".join(number(info.name) for info in model.graph.output))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-
-
-def _elements(tensor: onnx.TensorProto) -> int:
-    return int(np.prod(tensor.dims, dtype=np.int64))
 
 
 def _tensor(value: ir.Value) -> onnx.TensorProto:

@@ -94,10 +94,7 @@ def edit(
     for number, site in enumerate(layers):
         reference = [found[site.target.name] for found in old]
         aim = _aim(site, head, reference, len(forget), label, mode)
-        mark = stepper.mark() if site.late else None
         sums = _sums(site, stepper, reference, len(forget), aim, random)
-        if mark is not None:
-            stepper.rewind(mark)
         weight = weight_of(site.consumer, sums[0].first)
         parts = [(mu, sums[0].statistics())]
         if remain:
@@ -165,7 +162,7 @@ def _sums(
     consumer = site.consumer
     sums: dict[bool, Regression] = {}
     sizes = {True: forgotten, False: stepper.batches - forgotten}
-    for number, seen in enumerate(stepper.visit(site.reads)):
+    for number, seen in enumerate(stepper.visit(site.reads, stay=site.late)):
         gone, value = number < forgotten, reference[number]
         rows, picks = sample_rows(consumer, seen[0], sizes[gone], random)
         wanted = aim(consumer.output_rows(value.float(), picks), gone)
