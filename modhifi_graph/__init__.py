@@ -16,13 +16,15 @@ if TYPE_CHECKING:
     from modhifi_graph.calibration import Calibration
     from modhifi_graph.compilation import compile_model, load_engine
     from modhifi_graph.errors import InputError, ModhifiError, VerificationError
-    from modhifi_graph.fidelity.selection import Keep, Macs, Params, Speedup
+    from modhifi_graph.fidelity.selection import Keep, Macs, Params
     from modhifi_graph.fidelity.subset import SubsetFidelity
     from modhifi_graph.frontends.torch import OptimizedModule
     from modhifi_graph.images import Preprocess
     from modhifi_graph.inspection import Inspection, inspect
+    from modhifi_graph.latency.goal import Fidelity, Latency, Speedup
     from modhifi_graph.models import Opened, open_model
     from modhifi_graph.optimization import Optimized, optimize
+    from modhifi_graph.pareto import pareto
     from modhifi_graph.plan import Plan
     from modhifi_graph.scoring import Scores, score
     from modhifi_graph.synthesis.synthesise import Synthesised, synthesise
@@ -33,9 +35,11 @@ if TYPE_CHECKING:
 __all__ = [
     "Calibration",
     "Comparison",
+    "Fidelity",
     "InputError",
     "Inspection",
     "Keep",
+    "Latency",
     "Macs",
     "ModhifiError",
     "Opened",
@@ -57,6 +61,7 @@ __all__ = [
     "load_engine",
     "open_model",
     "optimize",
+    "pareto",
     "score",
     "synthesise",
     "unlearn",
@@ -68,13 +73,15 @@ _MODULES = {
     "calibration": ("Calibration",),
     "compilation": ("compile_model", "load_engine"),
     "errors": ("InputError", "ModhifiError", "VerificationError"),
-    "fidelity.selection": ("Keep", "Macs", "Params", "Speedup"),
+    "fidelity.selection": ("Keep", "Macs", "Params"),
     "fidelity.subset": ("SubsetFidelity",),
     "frontends.torch": ("OptimizedModule",),
     "images": ("Preprocess",),
     "inspection": ("Inspection", "inspect"),
+    "latency.goal": ("Fidelity", "Latency", "Speedup"),
     "models": ("Opened", "open_model"),
     "optimization": ("Optimized", "optimize"),
+    "pareto": ("pareto",),
     "plan": ("Plan",),
     "synthesis.synthesise": ("Synthesised", "synthesise"),
     "scoring": ("Scores", "score"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,12 +11,15 @@ from modhifi_graph.fidelity import hifi, local
 from modhifi_graph.fidelity.analysis import PRICES
 from modhifi_graph.fidelity.compensation import METHODS
 from modhifi_graph.fidelity.scores import CRITERIA
-from modhifi_graph.fidelity.selection import Budget, Limits, Speedup
+from modhifi_graph.fidelity.selection import Budget, Limits
 from modhifi_graph.images import Preprocess
+from modhifi_graph.latency.goal import Goal
 from modhifi_graph.plan import Plan
 
 DEFAULTS = {"default": ("obs", "joint"), "paper": ("fidelity", "scalar")}
 """The criterion and the compensation of each mode."""
+
+ONE_OF = "give exactly one of macs, params, keep, speedup, latency, fidelity and plan"
 
 PERCENTILE = 0.1
 """The paper removes between 0.01 and 0.2 in a round."""
@@ -25,8 +29,9 @@ PERCENTILE = 0.1
 class Options:
     """The parameters of :func:`modhifi_graph.optimize` by their names; checked when made."""
 
-    budget: Budget | None
-    plan: Plan | None
+    budget: Budget | None = None
+    plan: Plan | None = None
+    goal: Goal | None = None
     criterion: str = "obs"
     compensation: str = "joint"
     mode: str = "default"
@@ -55,15 +60,13 @@ class Options:
             self._check_paper()
         elif self.rounds is not None:
             raise InputError("rounds are the paper's: give mode paper with them")
-        elif (self.budget is None) == (self.plan is None):
-            raise InputError("give exactly one of macs, params, keep, speedup and plan")
+        elif sum(given is not None for given in (self.budget, self.plan, self.goal)) != 1:
+            raise InputError(ONE_OF)
         if self.budget is not None and not 0 < self.budget.fraction <= 1:
-            if self.budget.kind == "latency":
-                raise InputError("speedup: expected at least 1, so many times as fast as the dense engine")
             raise InputError(
                 f"{self.budget.kind} is {self.budget.fraction:g}; expected a fraction above 0 and at most 1"
             )
-        if self.mode == "paper" and self.budget is not None and self.budget.kind == "latency":
+        if self.mode == "paper" and self.goal is not None:
             raise InputError("mode paper does not look at latency: give macs, params or rounds")
         if self.criterion not in CRITERIA:
             raise InputError(f"criterion {self.criterion!r} is unknown; choose one of {', '.join(CRITERIA)}")
@@ -119,6 +122,7 @@ class Options:
         }
         return {
             **({} if self.budget is None else {self.budget.kind: self.budget.fraction}),
+            **({} if self.goal is None else {self.goal.kind: self.goal.value, "backend": self.backend}),
             **(paper if self.mode == "paper" else {}),
             "criterion": self.criterion,
             "compensation": self.compensation,
@@ -131,17 +135,49 @@ class Options:
         }
 
 
-def budget_of(
-    macs: float | None,
-    params: float | None,
-    keep: float | None,
-    budget: Budget | None,
+def made(
+    *,
+    budget: Budget | Goal | None = None,
+    macs: float | None = None,
+    params: float | None = None,
+    keep: float | None = None,
     speedup: float | None = None,
-) -> Budget | None:
+    latency: float | None = None,
+    fidelity: float | None = None,
+    mode: str = "default",
+    criterion: str | None = None,
+    compensation: str | None = None,
+    reestimate_batchnorm: bool | None = None,
+    only: Sequence[str] = (),
+    skip: Sequence[str] = (),
+    align: int | None = None,
+    min_keep: int = 1,
+    **others: Any,
+) -> Options:
+    """Options from the parameters of :func:`modhifi_graph.optimize`, with the defaults of the mode."""
+    default_criterion, default_compensation = DEFAULTS.get(mode, ("", ""))
+    aims = {"speedup": speedup, "latency": latency, "fidelity": fidelity}
+    goals = [Goal(kind, value) for kind, value in aims.items() if value is not None]
+    goals += [budget] if isinstance(budget, Goal) else []
+    counted = budget_of(macs, params, keep, None if isinstance(budget, Goal) else budget)
+    if len(goals) + (counted is not None) > 1:
+        raise InputError(ONE_OF)
+    return Options(
+        budget=counted,
+        goal=goals[0] if goals else None,
+        mode=mode,
+        criterion=criterion or default_criterion,
+        compensation=compensation or default_compensation,
+        reestimate_batchnorm=mode == "paper" if reestimate_batchnorm is None else reestimate_batchnorm,
+        limits=Limits(tuple(only), tuple(skip), 1 if align is None and mode == "paper" else align, min_keep),
+        **others,
+    )
+
+
+def budget_of(macs: float | None, params: float | None, keep: float | None, budget: Budget | None) -> Budget | None:
     """The one budget among these, or None; InputError where there are several."""
     given = [Budget(k, v) for k, v in {"macs": macs, "params": params, "keep": keep}.items() if v is not None]
     given += [budget] if budget is not None else []
-    given += [Speedup(speedup)] if speedup is not None else []
     if len(given) > 1:
-        raise InputError("give exactly one of macs, params, keep, speedup and plan")
+        raise InputError(ONE_OF)
     return given[0] if given else None

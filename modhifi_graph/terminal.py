@@ -156,6 +156,34 @@ def report(result: Mapping[str, Any], output: Path) -> RenderableType:
     return Group(table, *(Text(line) for line in lines if line))
 
 
+def front(results: Sequence[Mapping[str, Any]], outputs: Sequence[Path]) -> RenderableType:
+    """What several models along the front came to, the slowest first; one that another beats in both is marked."""
+    table = _table("model", ">speed-up", ">95 % interval", ">latency, ms", ">fidelity", ">MACs", ">accuracy, %", "")
+    points = [(_speed(result), result["fidelity"] or 0.0) for result in results]
+    for result, output, (speed, fidelity) in zip(results, outputs, points, strict=True):
+        beaten = any(s >= speed and f >= fidelity and (s, f) != (speed, fidelity) for s, f in points)
+        low, high = result.get("interval") or (None, None)
+        latency = result.get("latency_ms")
+        cells = [
+            f"{speed:.2f}x",
+            "" if low is None else f"{low:.2f} to {high:.2f}",
+            f"{latency['after']['median']:.3f}" if latency else "",
+            f"{fidelity:.4f}",
+            f"{result['macs']['after'] / max(1, result['macs']['before']):.3f}x",
+            f"{result['accuracy']['after']:.2f}" if "accuracy" in result else "",
+            "beaten by another" if beaten else "",
+        ]
+        table.add_row(*_texts(output, *cells))
+    warned = dict.fromkeys(warning for result in results for warning in result.get("warnings", ()))
+    return Group(table, *(Text(f"Warning: {warning}") for warning in warned))
+
+
+def _speed(result: Mapping[str, Any]) -> float:
+    """As timed at the end, or else in the search."""
+    found = result.get("speedup") or result["search"]["attempts"][-1]["speedup"]
+    return float(found)
+
+
 def unlearning(result: Mapping[str, Any], output: Path) -> RenderableType:
     """What `unlearn` did: how much of each set is taken for the class, what stayed as it was, who can tell."""
     table = _table(f"class {result['class']}, {result['mode']}", ">before", ">after", ">change")

@@ -214,7 +214,8 @@ def unlearn(
     VerificationError
         The finished model does not compute what the edited one did.
     """
-    from modhifi_graph.optimization import Clock, opened, optimize
+    from modhifi_graph.optimization import opened, optimize
+    from modhifi_graph.pipeline import Clock
 
     how = How(mode, label, mu, depth, score, fraction, seed, threads)
     budget = budget_of(macs, params, None, None)

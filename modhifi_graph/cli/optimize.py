@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,6 +19,7 @@ from modhifi_graph.cli.common import (
     write_json,
 )
 from modhifi_graph.errors import InputError
+from modhifi_graph.latency.goal import Goal
 
 if TYPE_CHECKING:
     from modhifi_graph.plan import Plan
@@ -30,6 +31,8 @@ EXAMPLES = """\b
 Examples:
   modhifi-graph optimize sample:digits-cnn --macs 0.5 -o slim.onnx
   modhifi-graph optimize model.onnx --calib calib.npz --speedup 1.5 --backend openvino -o slim.onnx
+  modhifi-graph optimize model.onnx --calib calib.npz --latency 12 --threads 1 -o slim.onnx
+  modhifi-graph optimize model.onnx --calib calib.npz --pareto 4 --speedup 2 -o slim.onnx
   modhifi-graph optimize model.onnx --calib calib.npz --params 0.6 -o slim.onnx --plan-out plan.json
   modhifi-graph optimize model.onnx --calib images/ --preprocess 'mean=0.5;std=0.5' --macs 0.7 -o slim.onnx"""
 
@@ -47,11 +50,19 @@ def optimize(
     params: Annotated[float | None, typer.Option(help="Fraction of parameters that stays, in (0, 1].")] = None,
     keep: Annotated[float | None, typer.Option(help="Fraction of every group that stays, in (0, 1].")] = None,
     speedup: Annotated[
-        float | None, typer.Option(help="So many times as fast as the original, measured on --backend.")
+        float | None, typer.Option(help="So many times as fast, measured in turns on --backend (not below 1).")
+    ] = None,
+    latency: Annotated[float | None, typer.Option(help="So many milliseconds a run, measured on --backend.")] = None,
+    fidelity: Annotated[
+        float | None, typer.Option(help="The fastest engine on --backend whose outputs keep this fidelity.")
+    ] = None,
+    pareto: Annotated[
+        int | None,
+        typer.Option(min=2, help="Write so many models, up to --speedup (default 2): OUTPUT-1.onnx is the slowest."),
     ] = None,
     backend: Annotated[str, typer.Option(help="What latency is measured on: onnxruntime or openvino.")] = "onnxruntime",
     require: Annotated[
-        bool, typer.Option("--require", help="Exit with 4 where --speedup is out of reach; the best found is written.")
+        bool, typer.Option("--require", help="Exit with 4 where a goal is out of reach; the best found is written.")
     ] = False,
     plan: Annotated[Path | None, typer.Option(help="Apply a plan that --plan-out wrote.")] = None,
     plan_out: Annotated[Path | None, typer.Option(help="Write which components stay, as JSON.")] = None,
@@ -117,73 +128,110 @@ def optimize(
 ) -> None:
     """Prune a model to a budget, repair it in closed form, verify it, time it and write it.
 
-    Give exactly one of --macs, --params, --keep, --speedup and --plan; with --mode paper --macs, --params or --rounds.
+    Give exactly one of --macs, --params, --keep, --speedup, --latency, --fidelity and --plan, or --pareto alone or with
+    --speedup; with --mode paper --macs, --params or --rounds.
     """
-    budgets = {"--macs": macs, "--params": params, "--keep": keep}
     if mode == "default":
-        _check_budget(budgets, plan, speedup)
-    check_outputs(model, output, plan_out)
+        counts = {"--macs": macs, "--params": params, "--keep": keep}
+        _check_aims(counts, {"--speedup": speedup, "--latency": latency, "--fidelity": fidelity}, plan, pareto)
+    for written, planned in _outputs(output, plan_out, pareto):
+        check_outputs(model, written, planned)
     from modhifi_graph import terminal
     from modhifi_graph.images import Preprocess
-    from modhifi_graph.optimization import optimize as run
 
+    options: dict[str, Any] = {
+        "backend": backend,
+        "criterion": criterion,
+        "compensation": compensation,
+        "samples": samples,
+        "seed": seed,
+        "only": only or (),
+        "skip": skip or (),
+        "align": align,
+        "min_keep": min_keep,
+        "fold_batchnorm": not keep_batchnorm,
+        "reestimate_batchnorm": reestimate_batchnorm,
+        "preprocess": None if preprocess is None else Preprocess.parse(preprocess),
+        "threads": threads,
+        "bench_seconds": bench_seconds,
+        "batch": batch,
+        "device": device,
+        "depth": depth,
+        "mirror": mirror,
+        "prices": prices,
+    }
+    aims: dict[str, Any] = {
+        "macs": macs,
+        "params": params,
+        "keep": keep,
+        "speedup": speedup,
+        "latency": latency,
+        "fidelity": fidelity,
+        "plan": None if plan is None else _plan(plan),
+        "mode": mode,
+        "percentile": percentile,
+        "rounds": rounds,
+        "hifi_sets": hifi_sets,
+    }
     with terminal.progress(quiet) as progress:
-        result = run(
-            model,
-            calib=calibration(model, calib),
-            macs=macs,
-            params=params,
-            keep=keep,
-            speedup=speedup,
-            backend=backend,
-            plan=None if plan is None else _plan(plan),
-            mode=mode,
-            percentile=percentile,
-            rounds=rounds,
-            hifi_sets=hifi_sets,
-            criterion=criterion,
-            compensation=compensation,
-            samples=samples,
-            seed=seed,
-            only=only or (),
-            skip=skip or (),
-            align=align,
-            min_keep=min_keep,
-            fold_batchnorm=not keep_batchnorm,
-            reestimate_batchnorm=reestimate_batchnorm,
-            preprocess=None if preprocess is None else Preprocess.parse(preprocess),
-            threads=threads,
-            bench_seconds=bench_seconds,
-            batch=batch,
-            device=device,
-            depth=depth,
-            mirror=mirror,
-            prices=prices,
-            progress=progress,
-        )
-    result.save(output)
-    if plan_out is not None:
-        write_json(result.plan.to_json(), plan_out)
+        data = calibration(model, calib)
+        if pareto is None:
+            from modhifi_graph.optimization import optimize as run
+
+            results = [run(model, calib=data, progress=progress, **aims, **options)]
+        else:
+            from modhifi_graph.pareto import FASTEST
+            from modhifi_graph.pareto import pareto as front
+
+            results = front(model, data, engines=pareto, speedup=speedup or FASTEST, progress=progress, **options)
+    files = _outputs(output, plan_out, pareto)
+    for result, (written, planned) in zip(results, files, strict=True):
+        result.save(written)
+        if planned is not None:
+            write_json(result.plan.to_json(), planned)
+    reports = [result.report for result in results]
     if as_json:
-        print_json(result.report)
+        print_json(reports[0] if pareto is None else {"front": reports})
+    elif not quiet and pareto is None:
+        terminal.show(terminal.report(reports[0], output))
     elif not quiet:
-        terminal.show(terminal.report(result.report, output))
-    if require and not result.report.get("search", {"met": True})["met"]:
+        terminal.show(terminal.front(reports, [written for written, _ in files]))
+    if require and not all(report.get("search", {"met": True})["met"] for report in reports):
         raise typer.Exit(OUT_OF_REACH)
 
 
-def _check_budget(budgets: dict[str, float | None], plan: Path | None, speedup: float | None) -> None:
-    given = {name: value for name, value in budgets.items() if value is not None}
-    others = {"--speedup": speedup is not None, "--plan": plan is not None}
-    names = ", ".join((*given, *(name for name, there in others.items() if there)))
-    if len(given) + sum(others.values()) != 1:
-        wanted = "--macs, --params, --keep, --speedup and --plan"
-        raise InputError(f"give exactly one of {wanted}{f', not {names}' if names else ''}")
-    if speedup is not None and not speedup >= 1:
-        raise InputError(f"--speedup is {speedup:g}; expected at least 1")
-    for name, value in given.items():
-        if not 0 < value <= 1:
+def _outputs(output: Path, plan_out: Path | None, pareto: int | None) -> list[tuple[Path, Path | None]]:
+    """The files of every model: as given for one, numbered for several."""
+    if pareto is None:
+        return [(output, plan_out)]
+    return [
+        (_numbered(output, number), None if plan_out is None else _numbered(plan_out, number))
+        for number in range(1, pareto + 1)
+    ]
+
+
+def _numbered(path: Path, number: int) -> Path:
+    return path.with_name(f"{path.stem}-{number}{path.suffix}")
+
+
+def _check_aims(
+    counts: dict[str, float | None], goals: dict[str, float | None], plan: Path | None, pareto: int | None
+) -> None:
+    given = [name for name, value in {**counts, **goals, "--plan": plan}.items() if value is not None]
+    if pareto is not None:
+        if set(given) - {"--speedup"}:
+            raise InputError(f"--pareto goes alone or with --speedup, not with {', '.join(given)}")
+    elif len(given) != 1:
+        *most, last = (*counts, *goals, "--plan")
+        raise InputError(
+            f"give exactly one of {', '.join(most)} and {last}{', not ' + ', '.join(given) if given else ''}"
+        )
+    for name, value in counts.items():
+        if value is not None and not 0 < value <= 1:
             raise InputError(f"{name} is {value:g}; expected a fraction above 0 and at most 1")
+    for name, value in goals.items():
+        if value is not None:
+            Goal(name.removeprefix("--"), value)
 
 
 def _plan(path: Path) -> Plan:

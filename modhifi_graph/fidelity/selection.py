@@ -43,11 +43,6 @@ def Params(fraction: float) -> Budget:
     return Budget("params", fraction)
 
 
-def Speedup(factor: float) -> Budget:
-    """A budget of measured latency: so many times as fast as the dense engine, at least 1."""
-    return Budget("latency", 1 / factor if factor else 0.0)
-
-
 def Keep(fraction: float) -> Budget:
     """The same fraction of every group."""
     return Budget("keep", fraction)

@@ -12,7 +12,7 @@ from modhifi_graph.axes.groups import Groups
 from modhifi_graph.dialects.program import Feeds, Program
 from modhifi_graph.errors import InputError
 from modhifi_graph.fidelity.analysis import Analysis
-from modhifi_graph.latency.search import Search
+from modhifi_graph.latency.search import Race
 from modhifi_graph.options import Options
 from modhifi_graph.plan import Plan
 from modhifi_graph.progress import Progress, silent
@@ -98,11 +98,11 @@ class FrontEnd(ABC):
     ) -> Verification:
         """Proof that the copy computes what the dense model (or this one) does with the dropped components zeroed."""
 
-    def search(
+    def race(
         self, groups: Groups, analysis: Analysis, batches: Sequence[Feeds], options: Options, progress: Progress
-    ) -> Search:
-        """The plan that meets a budget of measured latency; InputError where engines of this kind of model are not timed."""
-        raise InputError(f"{self.label}: speedup is measured on engines of ONNX models: export the module first")
+    ) -> Race:
+        """What a goal is measured in; InputError where engines of this kind of model are not timed."""
+        raise InputError(f"{self.label}: latency is measured on engines of ONNX models: export the module first")
 
     @abstractmethod
     def finish(self, slim: Program) -> Finished:

@@ -22,7 +22,7 @@ from modhifi_graph.exporters import onnxruntime as backend
 from modhifi_graph.fidelity.analysis import Analysis
 from modhifi_graph.frontends.frontend import Batches, Finished, FrontEnd, Optimized
 from modhifi_graph.interface import inputs_that_run, specs_of
-from modhifi_graph.latency.search import Search, to_speedup
+from modhifi_graph.latency.search import Race
 from modhifi_graph.models import SAMPLE, Opened, Source, normalise, open_model, to_proto
 from modhifi_graph.options import Options
 from modhifi_graph.passes.slim import Slim
@@ -90,19 +90,16 @@ class OnnxFrontEnd(FrontEnd):
         feeds += [dict(batches[0])] if batches else []
         return verify(dense.model, slim.model, plan, feeds, threads=options.threads)
 
-    def search(
+    def race(
         self, groups: Groups, analysis: Analysis, batches: Sequence[Feeds], options: Options, progress: Progress
-    ) -> Search:
-        assert options.budget is not None
-        feeds = _cut(batches, options.batch) or self._random(options)
-        return to_speedup(
+    ) -> Race:
+        return Race(
             self.program,
             to_proto(self.opened.model),
             self.slimmed,
             groups,
             analysis,
-            feeds,
-            1 / options.budget.fraction,
+            _cut(batches, options.batch) or self._random(options),
             options.limits,
             options.settings(sum(map(samples_in, batches))),
             name=options.backend,

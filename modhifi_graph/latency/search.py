@@ -1,10 +1,10 @@
-"""Closed loop: select by predicted latency, compile, time against the original in turns, correct, until the target is met."""
+"""Closed loop: select by predicted latency, compile, time against the original in turns, correct, until the goal is met."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import onnx
@@ -16,6 +16,7 @@ from modhifi_graph.dialects.onnx import Lifted
 from modhifi_graph.exporters.backend import Engine, backend
 from modhifi_graph.fidelity.analysis import Analysis
 from modhifi_graph.fidelity.selection import Budget, Limits, plan_of, select_all
+from modhifi_graph.latency.goal import Goal
 from modhifi_graph.latency.model import measured, times
 from modhifi_graph.latency.steps import best_step
 from modhifi_graph.latency.timer import Timer
@@ -25,7 +26,13 @@ from modhifi_graph.timing import compare
 
 ATTEMPTS = 6
 SLACK = (0.99, 1.05)
-"""A speed-up within these bounds, relative to what was asked for, is what was asked for."""
+"""What comes within these bounds, relative to what was asked for, is what was asked for."""
+
+TIGHT = 0.85
+"""A fidelity is kept closely enough where so much of the error that it allows is made use of."""
+
+CLOSE = 1.03
+"""Two speed-ups no further apart than this are one, where the fastest is looked for."""
 
 SECONDS = 1.5
 """Each attempt is timed for so long."""
@@ -33,11 +40,21 @@ SECONDS = 1.5
 
 @dataclass(frozen=True)
 class Attempt:
-    """One plan: the predicted fraction of the dense time that was asked for, and the speed-up that was measured."""
+    """One plan.
+
+    Attributes
+    ----------
+    fraction : of the dense time, as predicted, in (0, 1].
+    speedup, interval : median of the dense engine over the slim one's, and its 95 % confidence interval.
+    milliseconds : median of the slim engine.
+    fidelity : of the outputs after repair; None where a plan was only timed.
+    """
 
     fraction: float
     speedup: float
     interval: tuple[float, float]
+    milliseconds: float
+    fidelity: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,87 +70,160 @@ class Search:
         return {"met": self.met, "step": self.step, "attempts": [asdict(attempt) for attempt in self.attempts]}
 
 
-def to_speedup(
-    dense: Lifted,
-    original: onnx.ModelProto,
-    slimmed: Callable[[Plan], Lifted],
-    groups: Groups,
-    analysis: Analysis,
-    feeds: Mapping[str, np.ndarray],
-    target: float,
-    limits: Limits,
-    settings: Mapping[str, object],
-    *,
-    name: str = "onnxruntime",
-    threads: int = 0,
-    seed: int = 0,
-    progress: Progress = silent,
-) -> Search:
-    """The plan that loses least fidelity for the milliseconds it saves, at a measured speed-up of ``target``.
+class Race:
+    """The dense engine, and the slim ones that run against it.
 
     Parameters
     ----------
-    original : what the slim engine is timed against: the dense model as it was handed in.
+    original : what slim engines are timed against: the dense model as it was handed in.
     slimmed : makes the slim model of a plan; it need not be repaired, which changes no shape.
     feeds : one batch, as it is timed.
+    name : of the backend.
     """
-    timer, cost = Timer(name, threads=threads), Cost(groups)
-    step = limits.align or best_step(
-        groups.groups, lambda counts: sum(times(dense, groups, counts, feeds, timer).values()), cost.macs
-    )
-    limits = Limits(limits.only, limits.skip, step, limits.min_keep)
-    model = measured(dense, groups, feeds, timer, step, seed=seed, progress=progress)
-    runtime = backend(name)
-    before = runtime.build(original, threads=threads)
-    fraction, found = 1 / target, list[tuple[Attempt, Plan]]()
-    for number in range(ATTEMPTS):
-        removed, branches = select_all(analysis.rankings, analysis.branches, model, Budget("latency", fraction), limits)
-        plan = plan_of(analysis.rankings, removed, settings, branches)
-        after = runtime.build(ir.to_proto(slimmed(plan).model), threads=threads)
-        found.append((_timed(before, after, feeds, fraction, seed), plan))
-        progress("speed-up", number + 1, ATTEMPTS)
-        reached = found[-1][0].speedup / target
-        if SLACK[0] <= reached <= SLACK[1]:
-            break
-        previous = fraction
-        fraction = min(1.0, _next([attempt for attempt, _ in found], target))
-        if fraction == previous or (reached < 1 and _spent(plan, analysis, limits)):
-            break
-    attempt, plan = _best(found, target)
-    return Search(plan, step, tuple(a for a, _ in found), attempt.speedup >= SLACK[0] * target)
+
+    def __init__(
+        self,
+        dense: Lifted,
+        original: onnx.ModelProto,
+        slimmed: Callable[[Plan], Lifted],
+        groups: Groups,
+        analysis: Analysis,
+        feeds: Mapping[str, np.ndarray],
+        limits: Limits,
+        settings: Mapping[str, object],
+        *,
+        name: str = "onnxruntime",
+        threads: int = 0,
+        seed: int = 0,
+        progress: Progress = silent,
+    ) -> None:
+        timer, cost = Timer(name, threads=threads), Cost(groups)
+        self.step = limits.align or best_step(
+            groups.groups, lambda counts: sum(times(dense, groups, counts, feeds, timer).values()), cost.macs
+        )
+        self._limits = replace(limits, align=self.step)
+        self._model = measured(dense, groups, feeds, timer, self.step, seed=seed, progress=progress)
+        self._backend, self._threads = backend(name), threads
+        self._dense = self._backend.build(original, threads=threads)
+        self._analysis, self._settings, self._slimmed = analysis, settings, slimmed
+        self._feeds, self._seed, self._progress = feeds, seed, progress
+
+    def reach(self, goal: Goal) -> Search:
+        """The plan that loses least fidelity for the milliseconds it saves, and reaches a speed-up or a latency."""
+        wanted = 1 / goal.value if goal.kind == "speedup" else goal.value / self._model.total()[0]
+        fraction, found = min(1.0, wanted), list[tuple[Attempt, Plan]]()
+        for number in range(ATTEMPTS):
+            plan = self.plan(fraction)
+            found.append((self.timed(plan, fraction), plan))
+            self._progress("search", number + 1, ATTEMPTS)
+            reached = share(found[-1][0], goal)
+            if SLACK[0] <= reached <= SLACK[1] or (reached > 1 and fraction == 1):
+                break
+            previous = fraction
+            fraction = min(1.0, _next([(a.fraction, share(a, goal)) for a, _ in found]))
+            if fraction == previous or (reached < 1 and self._spent(plan)):
+                break
+        self._progress("search", ATTEMPTS, ATTEMPTS)
+        attempt, plan = _best(found, goal)
+        return Search(plan, self.step, tuple(a for a, _ in found), share(attempt, goal) >= SLACK[0])
+
+    def fastest(self, least: float, fidelity: Callable[[Plan], float]) -> Search:
+        """The plan with the fastest engine whose repaired outputs keep a fidelity.
+
+        ``fidelity`` repairs and measures, which takes long. Errors grow about as a power of the logarithm of the predicted
+        speed-up: between two attempts they are interpolated so, beyond them with the power 2.
+        """
+        allowed, log_speed = 1 - least, math.log(1.5)
+        found: list[tuple[Attempt, Plan]] = []
+        for number in range(ATTEMPTS):
+            fraction = math.exp(-log_speed)
+            plan = self.plan(fraction)
+            kept = fidelity(plan)
+            found.append((replace(self.timed(plan, fraction), fidelity=kept), plan))
+            self._progress("search", number + 1, ATTEMPTS)
+            if TIGHT * allowed <= 1 - kept <= allowed or (1 - kept < allowed and self._spent(plan)):
+                break
+            errors = [(-math.log(a.fraction), 1 - a.fidelity) for a, _ in found if a.fidelity is not None]
+            log_speed = _next_speed(errors, allowed)
+            if log_speed <= 0:
+                break
+        self._progress("search", ATTEMPTS, ATTEMPTS)
+        kept_enough = [(a, p) for a, p in found if a.fidelity is not None and a.fidelity >= least]
+        attempts = tuple(a for a, _ in found)
+        if not kept_enough:
+            return Search(self.plan(1.0), self.step, attempts, met=True)
+        return Search(max(kept_enough, key=lambda pair: pair[0].speedup)[1], self.step, attempts, met=True)
+
+    def plan(self, fraction: float) -> Plan:
+        """What goes for the engine to take this fraction of the dense time, as predicted."""
+        budget, analysis = Budget("latency", fraction), self._analysis
+        removed, branches = select_all(analysis.rankings, analysis.branches, self._model, budget, self._limits)
+        return plan_of(analysis.rankings, removed, self._settings, branches)
+
+    def timed(self, plan: Plan, fraction: float) -> Attempt:
+        """A plan's engine against the dense one."""
+        slim = self._backend.build(ir.to_proto(self._slimmed(plan).model), threads=self._threads)
+        return _timed(self._dense, slim, self._feeds, fraction, self._seed)
+
+    def _spent(self, plan: Plan) -> bool:
+        """Whether a plan removes all that it may."""
+        left = {entry.name: len(entry.keep) for entry in plan.groups}
+        ranked = [r.group for r in self._analysis.rankings if self._limits.allows(r.group)]
+        return all(left.get(group.name, group.size) <= self._limits.fewest(group) for group in ranked)
+
+
+def share(attempt: Attempt, goal: Goal) -> float:
+    """How much of a speed-up or a latency an attempt reaches: 1 and more is all of it."""
+    return attempt.speedup / goal.value if goal.kind == "speedup" else goal.value / attempt.milliseconds
+
+
+def best_share(attempts: Iterable[Attempt], goal: Goal) -> float:
+    """The most that any attempt came to, in the goal's own unit."""
+    found = list(attempts)
+    return max(a.speedup for a in found) if goal.kind == "speedup" else min(a.milliseconds for a in found)
 
 
 def _timed(before: Engine, after: Engine, feeds: Mapping[str, np.ndarray], fraction: float, seed: int) -> Attempt:
     result = compare(lambda: before.run(feeds), lambda: after.run(feeds), seconds=SECONDS, seed=seed)
+    assert result.b is not None
     assert result.speedup is not None
     assert result.interval is not None
-    return Attempt(fraction, result.speedup, result.interval)
+    return Attempt(fraction, result.speedup, result.interval, result.b.median)
 
 
-def _next(attempts: Sequence[Attempt], target: float) -> float:
-    """Between the nearest attempts on both sides of the target, on logarithmic scales; or in proportion."""
-    slower = [a for a in attempts if a.speedup < target]
-    faster = [a for a in attempts if a.speedup >= target]
-    if not slower or not faster:
-        last = attempts[-1]
-        return last.fraction * last.speedup / target
-    low, high = max(slower, key=lambda a: a.speedup), min(faster, key=lambda a: a.speedup)
-    share = (math.log(target) - math.log(low.speedup)) / max(1e-9, math.log(high.speedup) - math.log(low.speedup))
+def _next(tries: Sequence[tuple[float, float]]) -> float:
+    """The fraction to try after some, of which each reached a share: between the nearest ones on both sides of 1 on
+    logarithmic scales, or in proportion."""
+    less = [pair for pair in tries if pair[1] < 1]
+    more = [pair for pair in tries if pair[1] >= 1]
+    if not less or not more:
+        fraction, reached = tries[-1]
+        return fraction * reached
+    low, high = max(less, key=lambda pair: pair[1]), min(more, key=lambda pair: pair[1])
+    place = -math.log(low[1]) / max(1e-9, math.log(high[1]) - math.log(low[1]))
     # Aimed a little beyond: what is met by a hair is not met the next time it is timed.
-    share = min(0.9, max(0.1, share + 0.1))
-    return float(math.exp((1 - share) * math.log(low.fraction) + share * math.log(high.fraction)))
+    place = min(0.9, max(0.1, place + 0.1))
+    return float(math.exp((1 - place) * math.log(low[0]) + place * math.log(high[0])))
 
 
-def _best(found: Sequence[tuple[Attempt, Plan]], target: float) -> tuple[Attempt, Plan]:
+def _next_speed(errors: Sequence[tuple[float, float]], allowed: float) -> float:
+    """The logarithm of the predicted speed-up to try after some, each with its error; 0 where there is none to try."""
+    kept = max((pair for pair in errors if pair[1] <= allowed), default=None)
+    lost = min((pair for pair in errors if pair[1] > allowed), default=None)
+    if allowed <= 0 or (kept and lost and lost[0] - kept[0] < math.log(CLOSE)):
+        return 0.0
+    if kept is None or lost is None:
+        speed, error = kept or lost or (0.0, 1.0)
+        return speed * min(2.0, max(0.3, 0.95 * math.sqrt(allowed / max(error, 1e-12))))
+    power = math.log(lost[1] / max(kept[1], 1e-12)) / math.log(lost[0] / kept[0])
+    aimed = kept[0] * math.pow(0.95 * allowed / max(kept[1], 1e-12), 1 / max(power, 1e-9))
+    width = lost[0] - kept[0]
+    return min(lost[0] - 0.1 * width, max(kept[0] + 0.1 * width, aimed))
+
+
+def _best(found: Sequence[tuple[Attempt, Plan]], goal: Goal) -> tuple[Attempt, Plan]:
     """The slowest that is fast enough, or else the fastest."""
-    enough = [pair for pair in found if pair[0].speedup >= SLACK[0] * target]
+    enough = [pair for pair in found if share(pair[0], goal) >= SLACK[0]]
     if enough:
-        return min(enough, key=lambda pair: pair[0].speedup)
-    return max(found, key=lambda pair: pair[0].speedup)
-
-
-def _spent(plan: Plan, analysis: Analysis, limits: Limits) -> bool:
-    """Whether a plan removes all that it may."""
-    left = {entry.name: len(entry.keep) for entry in plan.groups}
-    ranked = [ranking.group for ranking in analysis.rankings if limits.allows(ranking.group)]
-    return all(left.get(group.name, group.size) <= limits.fewest(group) for group in ranked)
+        return min(enough, key=lambda pair: share(pair[0], goal))
+    return max(found, key=lambda pair: share(pair[0], goal))

@@ -8,9 +8,9 @@ from typing import Any
 import onnx
 import pytest
 
-from modhifi_graph import InputError, Speedup, optimize
+from modhifi_graph import Fidelity, InputError, Latency, Speedup, optimize, pareto
 from modhifi_graph.latency import search
-from modhifi_graph.latency.search import Attempt, _best, _next
+from modhifi_graph.latency.search import Attempt, _best, _next, _next_speed, best_share
 from modhifi_graph.timing import Comparison, Timing
 
 from ..oracles import small
@@ -37,7 +37,7 @@ def known(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
         def timed(before: Known, after: Known, feeds: Any, fraction: float, seed: int) -> Attempt:
             ratio = before.milliseconds / after.milliseconds
-            return Attempt(fraction, ratio, (ratio, ratio))
+            return Attempt(fraction, ratio, (ratio, ratio), after.milliseconds)
 
         monkeypatch.setattr(search, "backend", lambda name: Backend())
         monkeypatch.setattr(search, "Timer", lambda name, threads: KnownTimer())
@@ -70,31 +70,93 @@ def test_what_is_out_of_reach_is_said(known: Callable[[float], None]) -> None:
 
 
 def test_the_next_attempt_lies_between_the_nearest_ones() -> None:
-    def attempt(fraction: float, speedup: float) -> Attempt:
-        return Attempt(fraction, speedup, (speedup, speedup))
+    assert _next([(0.5, 0.8)]) == pytest.approx(0.4), "in proportion"
+    assert 0.4 < _next([(0.5, 0.8), (0.4, 1.3), (0.3, 1.75)]) < 0.5
+    assert _next([(0.5, 0.64), (0.4, 1.04)]) < _next([(0.5, 0.8), (0.4, 1.3)])
 
-    assert _next([attempt(0.5, 1.6)], 2.0) == pytest.approx(0.4), "in proportion"
-    tries = [attempt(0.5, 1.6), attempt(0.4, 2.6), attempt(0.3, 3.5)]
-    assert 0.4 < _next(tries, 2.0) < 0.5
-    assert _next(tries, 2.5) < _next(tries, 1.8)
+
+def test_the_best_is_the_slowest_that_is_fast_enough() -> None:
+    tries = [Attempt(0.5, 1.6, (1.6, 1.6), 5.0), Attempt(0.4, 2.6, (2.6, 2.6), 3.1), Attempt(0.3, 3.5, (3.5, 3.5), 2.3)]
     pairs: list[Any] = [(each, str(each.fraction)) for each in tries]
-    assert _best(pairs, 2.0)[1] == "0.4", "the slowest that is fast enough"
-    assert _best(pairs, 9.0)[1] == "0.3", "the fastest where none is"
+    assert _best(pairs, Speedup(2.0))[1] == "0.4"
+    assert _best(pairs, Speedup(9.0))[1] == "0.3", "the fastest where none is"
+    assert _best(pairs, Latency(3.0))[1] == "0.3"
+    assert _best(pairs, Latency(5.0))[1] == "0.5"
+    assert (best_share(tries, Speedup(9.0)), best_share(tries, Latency(1.0))) == (3.5, 2.3)
+
+
+def test_a_latency_is_reached_in_milliseconds(known: Callable[[float], None]) -> None:
+    known(0.8)
+    whole = work(onnx.load_model_from_string(MODEL.SerializeToString())) ** 0.8
+    found = optimize(MODEL, small.samples(MODEL, 0, 64), latency=0.6 * whole, align=1, bench_seconds=0, threads=1)
+    search_ = found.report["search"]
+    assert search_["met"]
+    assert 0.95 <= search_["attempts"][-1]["milliseconds"] / (0.6 * whole) <= 1.01
+    missed = optimize(
+        MODEL, small.samples(MODEL, 0, 64), budget=Latency(0.01 * whole), min_keep=32, bench_seconds=0, threads=1
+    )
+    best = min(attempt["milliseconds"] for attempt in missed.report["search"]["attempts"])
+    assert any(
+        w.endswith(f"was out of reach on onnxruntime; {best:.3f} ms is the best found")
+        for w in missed.report["warnings"]
+    )
+
+
+@pytest.mark.parametrize("least", [0.9, 0.99])
+def test_the_fastest_that_keeps_a_fidelity(known: Callable[[float], None], least: float) -> None:
+    known(1.0)
+    found = optimize(MODEL, small.samples(MODEL, 0, 64), budget=Fidelity(least), align=1, bench_seconds=0, threads=1)
+    attempts = found.report["search"]["attempts"]
+    kept = [attempt for attempt in attempts if attempt["fidelity"] >= least]
+    assert found.report["fidelity"] == max(kept, key=lambda attempt: attempt["speedup"])["fidelity"] >= least
+    assert found.plan, "something goes"
+    assert all(a["speedup"] > max(k["speedup"] for k in kept) for a in attempts if a["fidelity"] < least)
+
+
+def test_nothing_goes_where_nothing_may_be_lost(known: Callable[[float], None]) -> None:
+    known(1.0)
+    found = optimize(MODEL, small.samples(MODEL, 0, 64), fidelity=1.0, align=1, bench_seconds=0, threads=1)
+    assert not found.plan
+    assert found.report["fidelity"] == pytest.approx(1.0, abs=1e-9)
+
+
+def test_errors_are_interpolated_as_powers_of_the_logarithm_of_speed() -> None:
+    assert _next_speed([(0.4, 0.04)], 0.01) == pytest.approx(0.4 * 0.95 * 0.5)
+    cubic = [(0.2, 0.2**3), (0.8, 0.8**3)]
+    assert _next_speed(cubic, 0.4**3) == pytest.approx(0.4, rel=0.02)
+    assert _next_speed([(0.4, 0.009), (0.42, 0.011)], 0.01) == 0, "near enough"
+    assert _next_speed([(0.4, 0.009)], 0.0) == 0, "no error is allowed"
+
+
+def test_a_front_has_engines_of_growing_speed(known: Callable[[float], None]) -> None:
+    known(1.0)
+    found = pareto(MODEL, small.samples(MODEL, 0, 64), engines=3, speedup=2.0, align=1, bench_seconds=0, threads=1)
+    reached = [next(a["speedup"] for a in reversed(f.report["search"]["attempts"])) for f in found]
+    for speed, wanted in zip(reached, (2 ** (1 / 3), 2 ** (2 / 3), 2.0), strict=True):
+        assert 0.99 <= speed / wanted <= 1.05
+    fidelities = [f.report["fidelity"] for f in found]
+    assert fidelities == sorted(fidelities, reverse=True)
 
 
 def test_an_attempt_is_the_ratio_of_medians(monkeypatch: pytest.MonkeyPatch) -> None:
     timing = Timing(1.0, 1.0, 1.0, 0.0, 30)
     monkeypatch.setattr(search, "compare", lambda a, b, seconds, seed: Comparison(timing, timing, 1.5, (1.4, 1.6)))
-    assert search._timed(None, None, {}, 0.7, 0) == Attempt(0.7, 1.5, (1.4, 1.6))  # type: ignore[arg-type]
+    assert search._timed(None, None, {}, 0.7, 0) == Attempt(0.7, 1.5, (1.4, 1.6), 1.0)  # type: ignore[arg-type]
 
 
 class TestRefused:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ({"speedup": 0.5}, "speedup: expected at least 1"),
-            ({"speedup": 0.0}, "speedup: expected at least 1"),
-            ({"speedup": 2.0, "macs": 0.5}, "give exactly one of macs, params, keep, speedup and plan"),
+            ({"speedup": 0.5}, "speedup is 0.5; expected at least 1"),
+            ({"speedup": 0.0}, "speedup is 0; expected at least 1"),
+            ({"latency": 0.0}, "latency is 0; expected milliseconds above 0"),
+            ({"fidelity": 1.5}, "fidelity is 1.5; expected a fraction above 0 and at most 1"),
+            (
+                {"speedup": 2.0, "macs": 0.5},
+                "give exactly one of macs, params, keep, speedup, latency, fidelity and plan",
+            ),
+            ({"speedup": 2.0, "latency": 5.0}, "give exactly one of"),
             ({"speedup": 2.0, "mode": "paper"}, "mode paper does not look at latency"),
             ({"speedup": 2.0, "backend": "abacus"}, "backend 'abacus' is unknown"),
         ],
@@ -108,5 +170,5 @@ class TestRefused:
         import torch
 
         net = torch.nn.Sequential(torch.nn.Linear(6, 16), torch.nn.ReLU(), torch.nn.Linear(16, 4))
-        with pytest.raises(InputError, match="speedup is measured on engines of ONNX models: export the module first"):
+        with pytest.raises(InputError, match="latency is measured on engines of ONNX models: export the module first"):
             optimize(net, torch.randn(32, 6), speedup=1.5, bench_seconds=0)
