@@ -269,7 +269,7 @@ def verification(found: Verification, slim: str) -> RenderableType:
 
 def comparison(found: Comparison, names: Sequence[str]) -> RenderableType:
     """Timings side by side."""
-    table = _table("milliseconds", ">median", ">p95", ">fastest", ">spread", ">runs")
+    table = _table("milliseconds", ">median", ">p95", ">fastest", ">slowest", ">spread", ">runs", ">outliers")
     for name, timing in zip(names, (found.a, found.b), strict=False):
         if timing is not None:
             table.add_row(*_texts(name, *_figures(timing)))
@@ -287,11 +287,15 @@ def how(engine: Mapping[str, Any], batch: int | None) -> str:
     """How times were taken, in a line."""
     threads = f"{engine['threads']} threads" if engine["threads"] else "default threads"
     name = f"{engine['backend']} {engine['version']}"
-    return f"{name} ({engine.get('provider', engine['device'])}), {engine['precision']}, {threads}, batch {batch}"
+    cores = f", pinned to cores {', '.join(map(str, engine['pinned']))}" if engine.get("pinned") else ""
+    apart = ", each in a process of its own" if engine.get("isolated") else ""
+    where = engine.get("provider", engine["device"])
+    return f"{name} ({where}), {engine['precision']}, {threads}, batch {batch}{cores}{apart}"
 
 
 def _figures(timing: Timing) -> list[str]:
-    return [f"{v:.3f}" for v in (timing.median, timing.p95, timing.minimum, timing.spread)] + [str(timing.n)]
+    times = (timing.median, timing.p95, timing.minimum, timing.maximum, timing.spread)
+    return [*(f"{value:.3f}" for value in times), str(timing.n), str(timing.outliers)]
 
 
 def _table(*columns: str) -> Table:

@@ -6,7 +6,8 @@ import dataclasses
 import gc
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,11 @@ from modhifi_graph.exporters import onnxruntime
 from modhifi_graph.exporters.backend import Engine
 from modhifi_graph.exporters.backend import backend as find
 from modhifi_graph.interface import inputs_that_run
+from modhifi_graph.isolation import IsolatedEngine
 
 RESAMPLES = 2000
+
+OUTER_FENCE = 3.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +39,11 @@ class Timing:
         Interquartile range, the 75th less the 25th percentile.
     n : int
         Timed runs; warm-up is not among them.
+    maximum : float
+        The slowest run.
+    outliers : int
+        Runs further than three interquartile ranges above the 75th percentile (Tukey's outer fence); they are counted, not
+        dropped.
     """
 
     median: float
@@ -42,12 +51,16 @@ class Timing:
     minimum: float
     spread: float
     n: int
+    maximum: float
+    outliers: int
 
     @classmethod
     def of(cls, milliseconds: NDArray[np.float64]) -> Timing:
         """Summarise durations of shape (n,), n >= 1, in milliseconds."""
         lower, median, upper, p95 = (float(q) for q in np.percentile(milliseconds, [25, 50, 75, 95]))
-        return cls(median, p95, float(milliseconds.min()), upper - lower, len(milliseconds))
+        outliers = int((milliseconds > upper + OUTER_FENCE * (upper - lower)).sum())
+        low, high = float(milliseconds.min()), float(milliseconds.max())
+        return cls(median, p95, low, upper - lower, len(milliseconds), high, outliers)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,23 +157,42 @@ def compare(
             f"cannot time with seconds={seconds}, warmup={warmup}, min_runs={min_runs}, max_runs={max_runs}: "
             "expected seconds >= 0, warmup >= 0 and 1 <= min_runs <= max_runs"
         )
-    calls = [a] if b is None else [a, b]
-    pairs = _timed_pairs(calls, int(seconds * 1e9), warmup, min_runs, max_runs, clock)
+    return _compared(
+        [_timed(call, clock) for call in (a, b) if call is not None], seconds, warmup, min_runs, max_runs, seed
+    )
+
+
+def _timed(call: Callable[[], object], clock: Callable[[], int]) -> Callable[[], int]:
+    """Calls it and gives the nanoseconds that it took."""
+
+    def run() -> int:
+        start = clock()
+        call()
+        return clock() - start
+
+    return run
+
+
+def _compared(
+    calls: Sequence[Callable[[], int]],
+    seconds: float,
+    warmup: int = 5,
+    min_runs: int = 30,
+    max_runs: int = 10_000,
+    seed: int = 0,
+) -> Comparison:
+    """As :func:`compare`, of calls that give the nanoseconds that they took."""
+    pairs = _timed_pairs(calls, int(seconds * 1e9), warmup, min_runs, max_runs)
     milliseconds = np.asarray(pairs, dtype=np.float64) / 1e6
     first = Timing.of(milliseconds[:, 0])
-    if b is None:
+    if len(calls) == 1:
         return Comparison(first)
     second = Timing.of(milliseconds[:, 1])
     return Comparison(first, second, first.median / second.median, ratio_interval(milliseconds, seed))
 
 
 def _timed_pairs(
-    calls: list[Callable[[], object]],
-    budget: int,
-    warmup: int,
-    min_runs: int,
-    max_runs: int,
-    clock: Callable[[], int],
+    calls: Sequence[Callable[[], int]], budget: int, warmup: int, min_runs: int, max_runs: int
 ) -> list[list[int]]:
     """Nanoseconds of every timed run, one row a pair, one column a callable."""
     pairs: list[list[int]] = []
@@ -174,10 +206,8 @@ def _timed_pairs(
                 break
             pair = [0] * len(calls)
             for column in range(len(calls)) if index % 2 == 0 else reversed(range(len(calls))):
-                start = clock()
-                calls[column]()
                 # A clock too coarse to see the run took at most one tick; zero would make the ratio infinite.
-                pair[column] = max(clock() - start, 1)
+                pair[column] = max(calls[column](), 1)
             if index >= 0:
                 pairs.append(pair)
                 spent += sum(pair)
@@ -232,6 +262,8 @@ def bench(
     threads: int = 0,
     batch: int = 1,
     seconds: float = 2.0,
+    pin: bool = False,
+    isolate: bool = False,
 ) -> Comparison:
     """Compile one or two ONNX models and time them on the same inputs.
 
@@ -255,6 +287,10 @@ def bench(
         Samples in a synthesised input. A model with a fixed batch keeps its own.
     seconds : float, default 2.0
         Time to spend on the timed runs of both together.
+    pin : bool, default False
+        Keep all threads on as many cores as there are threads.
+    isolate : bool, default False
+        Give each engine a process of its own, still run in turns.
 
     Returns
     -------
@@ -266,21 +302,33 @@ def bench(
     InputError
         A model cannot be compiled or run, or A and B differ in their inputs or in the precision that they calculate in.
     """
-    opened = [_compiled(model, backend, device, provider, threads) for model in (a, b) if model is not None]
-    first, second = opened[0], opened[1] if b is not None else None
-    if second is not None:
-        _check_comparable(first, second)
-    feeds = dict(inputs) if inputs is not None else inputs_that_run(first.run, first.inputs, seed, batch)
-    result = compare(
-        lambda: first.run(feeds), None if second is None else lambda: second.run(feeds), seconds=seconds, seed=seed
-    )
+    options: dict[str, Any] = {"backend": backend, "device": device, "provider": provider, "threads": threads}
+    with ExitStack() as held:
+        cores = held.enter_context(machine.pinned(threads)) if pin else None
+        opened = [
+            held.enter_context(IsolatedEngine(model, options)) if isolate else compiled(model, **options)
+            for model in (a, b)
+            if model is not None
+        ]
+        first, *others = opened
+        for other in others:
+            _check_comparable(first, other)
+        feeds = dict(inputs) if inputs is not None else inputs_that_run(first.run, first.inputs, seed, batch)
+        result = _compared([_run_of(engine, feeds) for engine in opened], seconds, seed=seed)
     fed = next((np.shape(feeds[spec.name])[0] for spec in first.inputs if np.ndim(feeds[spec.name])), 1)
-    return dataclasses.replace(result, batch=fed, engine=first.describe(), machine=machine.describe())
+    how = {"pinned": list(cores) if cores else None, "isolated": isolate}
+    return dataclasses.replace(result, batch=fed, engine={**first.describe(), **how}, machine=machine.describe())
 
 
-def _compiled(
-    model: onnx.ModelProto | str | os.PathLike[str], backend: str, device: str, provider: str | None, threads: int
+def compiled(
+    model: onnx.ModelProto | str | os.PathLike[str],
+    *,
+    backend: str = "onnxruntime",
+    device: str = "cpu",
+    provider: str | None = None,
+    threads: int = 0,
 ) -> Engine:
+    """An engine of a model, or the one that a file holds; parameters as for :func:`bench`."""
     if provider is not None:
         if backend != "onnxruntime":
             raise InputError(f"provider {provider} is onnxruntime's: the backend is {backend}")
@@ -290,7 +338,15 @@ def _compiled(
     return (chosen.load if is_engine else chosen.build)(model, threads=threads, device=device)
 
 
-def _check_comparable(a: Engine, b: Engine) -> None:
+def _run_of(engine: Engine | IsolatedEngine, feeds: Mapping[str, NDArray[Any]]) -> Callable[[], int]:
+    """Runs an engine once and gives the nanoseconds that it took."""
+    if isinstance(engine, IsolatedEngine):
+        engine.feed(feeds)
+        return engine.nanoseconds
+    return _timed(lambda: engine.run(feeds), time.perf_counter_ns)
+
+
+def _check_comparable(a: Engine | IsolatedEngine, b: Engine | IsolatedEngine) -> None:
     wants_a, wants_b = ({spec.name: str(spec.dtype) for spec in engine.inputs} for engine in (a, b))
     if wants_a != wants_b:
         raise InputError(

@@ -55,13 +55,21 @@ def matmul(width: int, depth: int = 1, name: str = "x", batch: int | str = "batc
 
 
 def test_statistics_of_known_durations() -> None:
-    assert Timing.of(np.arange(1.0, 102.0)) == Timing(median=51.0, p95=96.0, minimum=1.0, spread=50.0, n=101)
+    assert Timing.of(np.arange(1.0, 102.0)) == Timing(
+        median=51.0, p95=96.0, minimum=1.0, spread=50.0, n=101, maximum=101.0, outliers=0
+    )
+
+
+def test_outliers_are_counted_and_kept() -> None:
+    found = Timing.of(np.array([*np.linspace(1.0, 2.0, 99), 50.0]))
+    assert (found.outliers, found.maximum, found.n) == (1, 50.0, 100)
+    assert Timing.of(np.array([1.0, 1.1, 1.2, 4.0])).outliers == 0, "within three interquartile ranges"
 
 
 def test_one_callable_alone() -> None:
     clock = FakeClock()
     result = compare(clock.job("a", 1, 2, 3), seconds=0, warmup=0, min_runs=3, clock=clock)
-    assert result.a == Timing(median=2.0, p95=2.9, minimum=1.0, spread=1.0, n=3)
+    assert result.a == Timing(median=2.0, p95=2.9, minimum=1.0, spread=1.0, n=3, maximum=3.0, outliers=0)
     assert (result.b, result.speedup, result.interval, result.significant) == (None, None, None, False)
 
 
@@ -171,17 +179,17 @@ def test_the_interval_repeats_with_the_seed() -> None:
 
 
 def test_significance_is_whether_one_lies_outside() -> None:
-    timing = Timing(1.0, 1.0, 1.0, 0.0, 30)
+    timing = Timing(1.0, 1.0, 1.0, 0.0, 30, 1.0, 0)
     verdicts = [Comparison(timing, timing, 1.0, i).significant for i in [(0.9, 1.1), (1.01, 1.2), (0.8, 0.99), (1, 2)]]
     assert verdicts == [False, True, True, False]
 
 
 def test_json_keys() -> None:
-    timing = Timing(2.0, 3.0, 1.0, 0.5, 30)
+    timing = Timing(2.0, 3.0, 1.0, 0.5, 30, 4.0, 0)
     engine, place = {"backend": "onnxruntime"}, {"cores": 2}
     assert Comparison(timing, timing, 1.0, (0.9, 1.1), 4, engine, place).to_json() == {
-        "a": {"median": 2.0, "p95": 3.0, "minimum": 1.0, "spread": 0.5, "n": 30},
-        "b": {"median": 2.0, "p95": 3.0, "minimum": 1.0, "spread": 0.5, "n": 30},
+        "a": {"median": 2.0, "p95": 3.0, "minimum": 1.0, "spread": 0.5, "n": 30, "maximum": 4.0, "outliers": 0},
+        "b": {"median": 2.0, "p95": 3.0, "minimum": 1.0, "spread": 0.5, "n": 30, "maximum": 4.0, "outliers": 0},
         "speedup": 1.0,
         "interval": [0.9, 1.1],
         "significant": False,

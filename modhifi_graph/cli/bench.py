@@ -23,6 +23,8 @@ def bench(
     ] = None,
     batch: Batch = 1,
     seconds: Annotated[float, typer.Option(min=0, help="Time to spend on the timed runs.")] = 2.0,
+    pin: Annotated[bool, typer.Option("--pin", help="Keep all threads on as many cores as --threads.")] = False,
+    isolate: Annotated[bool, typer.Option("--isolate", help="Give each engine a process of its own.")] = False,
     as_json: Json = False,
 ) -> None:
     """Time one model, or two in turns, on random inputs."""
@@ -32,7 +34,15 @@ def bench(
 
     paths = [sample_path(name) if name.startswith(SAMPLE) else Path(name) for name in (a, b) if name is not None]
     found = run(
-        *paths, backend=backend, device=device, provider=provider, threads=threads, batch=batch, seconds=seconds
+        *paths,
+        backend=backend,
+        device=device,
+        provider=provider,
+        threads=threads,
+        batch=batch,
+        seconds=seconds,
+        pin=pin,
+        isolate=isolate,
     )
     if as_json:
         print_json(found.to_json())

@@ -139,7 +139,7 @@ def test_a_front_has_engines_of_growing_speed(known: Callable[[float], None]) ->
 
 
 def test_an_attempt_is_the_ratio_of_medians(monkeypatch: pytest.MonkeyPatch) -> None:
-    timing = Timing(1.0, 1.0, 1.0, 0.0, 30)
+    timing = Timing(1.0, 1.0, 1.0, 0.0, 30, 1.0, 0)
     monkeypatch.setattr(search, "compare", lambda a, b, seconds, seed: Comparison(timing, timing, 1.5, (1.4, 1.6)))
     assert search._timed(None, None, {}, 0.7, 0) == Attempt(0.7, 1.5, (1.4, 1.6), 1.0)  # type: ignore[arg-type]
 
