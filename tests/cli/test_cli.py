@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import json
 import os
 import signal
 import subprocess
@@ -18,61 +16,13 @@ import pytest
 from onnx import numpy_helper
 
 import modhifi_graph
-from modhifi_graph import cli, samples, terminal
-from modhifi_graph.models import normalise, open_model, sample_path
-from modhifi_graph.passes.slim import Slim
-from modhifi_graph.plan import GroupPlan, Plan
+from modhifi_graph import samples, terminal
+from modhifi_graph.models import sample_path
 
-from .oracles import small
+from ..oracles import small
 
 COMMAND = [sys.executable, "-m", "modhifi_graph"]
 ESCAPE = "\x1b"
-
-needs_optimise = pytest.mark.skipif(
-    importlib.util.find_spec("modhifi_graph.optimization") is None, reason="modhifi_graph.optimization is not there yet"
-)
-
-
-class Result:
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
-
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Any:
-    """Run the command line in this process."""
-
-    def call(*arguments: str | Path) -> Result:
-        with pytest.raises(SystemExit) as stopped:
-            cli.main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        assert isinstance(stopped.value.code, int)
-        return Result(stopped.value.code, captured.out, captured.err)
-
-    return call
-
-
-@pytest.fixture
-def chain(tmp_path: Path) -> Path:
-    path = tmp_path / "chain.onnx"
-    onnx.save(small.build(small.CONVOLUTIONS["conv_chain"]), path)
-    return path
-
-
-@pytest.fixture
-def finished(chain: Path) -> tuple[Path, Path, Path]:
-    """A dense model, its slim one and the plan."""
-    plan = Plan((GroupPlan("w0", 8, (0, 2, 3, 7)),))
-    opened = open_model(chain)
-    model = normalise(opened.model, opened.label)
-    Slim(plan)(model)
-    slim, stored = chain.with_name("slim.onnx"), chain.with_name("plan.json")
-    onnx.save(opened.give_back(model), slim)
-    stored.write_text(json.dumps(plan.to_json()))
-    return chain, slim, stored
 
 
 class TestErrors:
@@ -102,9 +52,9 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ([], "give exactly one of --macs, --params, --keep, --speedup and --plan"),
-            (["--macs", "0.5", "--keep", "0.5"], "--speedup and --plan, not --macs, --keep"),
-            (["--macs", "0.5", "--plan", "p.json"], "--speedup and --plan, not --macs, --plan"),
+            ([], "give exactly one of --macs, --params, --keep, --speedup, --latency, --fidelity and --plan"),
+            (["--macs", "0.5", "--keep", "0.5"], "--fidelity and --plan, not --macs, --keep"),
+            (["--macs", "0.5", "--plan", "p.json"], "--fidelity and --plan, not --macs, --plan"),
             (["--macs", "0"], "--macs is 0; expected a fraction above 0 and at most 1"),
             (["--params", "-0.1"], "--params is -0.1; expected a fraction above 0 and at most 1"),
             (["--keep", "1.01"], "--keep is 1.01; expected a fraction above 0 and at most 1"),
@@ -285,7 +235,6 @@ class TestBench:
         assert "only models with the same inputs can be compared" in result.err
 
 
-@needs_optimise
 class TestOptimise:
     def test_a_sample(self, run: Any, tmp_path: Path) -> None:
         slim, plan = tmp_path / "slim.onnx", tmp_path / "plan.json"
@@ -443,8 +392,6 @@ class TestTerminal:
 
 def test_every_public_name_is_there() -> None:
     for name in modhifi_graph.__all__:
-        if name in ("optimize", "Optimized") and importlib.util.find_spec("modhifi_graph.optimization") is None:
-            continue
         assert getattr(modhifi_graph, name) is not None
     assert set(modhifi_graph.__all__) <= set(dir(modhifi_graph))
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
@@ -482,37 +429,3 @@ def test_score_refuses_before_any_work(run: Any, chain: Path, tmp_path: Path) ->
         assert result.code == 2
         assert message in result.err
         assert not scores.exists()
-
-
-class TestSpeedup:
-    def test_what_is_out_of_reach_is_written_and_exits_with_4_where_it_is_required(
-        self, run: Any, chain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setenv("MODHIFI_CACHE", str(tmp_path / "cache"))
-        output = tmp_path / "slim.onnx"
-        arguments = (
-            "optimize",
-            chain,
-            "--samples",
-            "16",
-            "--speedup",
-            "1000",
-            "--bench-seconds",
-            "0",
-            "-o",
-            output,
-            "--json",
-        )
-        result = run(*arguments, "--require")
-        assert result.code == 4
-        report = json.loads(result.out)
-        assert not report["search"]["met"]
-        assert any("the speed-up 1000 was out of reach on onnxruntime" in warning for warning in report["warnings"])
-        assert output.exists()
-        assert list((tmp_path / "cache").glob("latency-*.json"))
-        assert run(*arguments).code == 0
-
-    def test_less_than_the_original(self, run: Any, chain: Path, tmp_path: Path) -> None:
-        result = run("optimize", chain, "--speedup", "0.9", "-o", tmp_path / "slim.onnx")
-        assert (result.code, result.out) == (2, "")
-        assert "--speedup is 0.9; expected at least 1" in result.err
