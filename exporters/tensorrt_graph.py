@@ -205,7 +205,9 @@ def _dequantise_biases(graph: onnx_graphsurgeon.Graph) -> None:
             whole, scale = (tensor.values for tensor in held)
             if whole.dtype == np.int32 and whole.ndim <= 1:
                 node.op, node.attrs = "Identity", {}
-                node.inputs = [gs.Constant(f"{held[0].name}_{node.outputs[0].name}", (whole * scale).astype(scale.dtype))]
+                node.inputs = [
+                    gs.Constant(f"{held[0].name}_{node.outputs[0].name}", (whole * scale).astype(scale.dtype))
+                ]
 
 
 def _check_quantised(graph: onnx_graphsurgeon.Graph, label: str) -> None:

@@ -10,13 +10,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
 from modhifi_graph import machine
 from modhifi_graph.errors import InputError
 from modhifi_graph.exporters import onnxruntime
-from modhifi_graph.exporters.backend import Engine
+from modhifi_graph.exporters.backend import Engine, Model
 from modhifi_graph.exporters.backend import backend as find
 from modhifi_graph.interface import inputs_that_run
 
@@ -221,8 +220,8 @@ def ratio_interval(pairs: NDArray[np.float64], seed: int = 0) -> tuple[float, fl
 
 
 def bench(
-    a: onnx.ModelProto | str | os.PathLike[str],
-    b: onnx.ModelProto | str | os.PathLike[str] | None = None,
+    a: Model,
+    b: Model | None = None,
     *,
     inputs: Mapping[str, NDArray[Any]] | None = None,
     seed: int = 0,
@@ -233,11 +232,11 @@ def bench(
     batch: int = 1,
     seconds: float = 2.0,
 ) -> Comparison:
-    """Compile one or two ONNX models and time them on the same inputs.
+    """Compile one or two models and time them on the same inputs.
 
     Parameters
     ----------
-    a, b : ModelProto or path
+    a, b : ModelProto or path, or for inductor ExportedProgram or path
         The models, or what `modhifi-graph compile` made of them; without `b` only A is timed.
     inputs : dict of arrays, optional
         What to feed, by input name. Synthesised with `inputs_that_run` by default.
@@ -278,16 +277,15 @@ def bench(
     return dataclasses.replace(result, batch=fed, engine=first.describe(), machine=machine.describe())
 
 
-def _compiled(
-    model: onnx.ModelProto | str | os.PathLike[str], backend: str, device: str, provider: str | None, threads: int
-) -> Engine:
+def _compiled(model: Model, backend: str, device: str, provider: str | None, threads: int) -> Engine:
     if provider is not None:
         if backend != "onnxruntime":
             raise InputError(f"provider {provider} is onnxruntime's: the backend is {backend}")
         return onnxruntime.build(model, threads=threads, provider=provider)
     chosen = find(backend)
-    is_engine = not isinstance(model, onnx.ModelProto) and os.fspath(model).endswith(chosen.SUFFIX)
-    return (chosen.load if is_engine else chosen.build)(model, threads=threads, device=device)
+    if isinstance(model, str | os.PathLike) and os.fspath(model).endswith(chosen.SUFFIX):
+        return chosen.load(model, threads=threads, device=device)
+    return chosen.build(model, threads=threads, device=device)
 
 
 def _check_comparable(a: Engine, b: Engine) -> None:

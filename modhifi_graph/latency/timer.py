@@ -10,7 +10,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from modhifi_graph.exporters.backend import Engine, backend
+from modhifi_graph.exporters.backend import Engine, onnx_backend
 from modhifi_graph.latency.cache import Cache, folder
 from modhifi_graph.latency.pieces import signature
 
@@ -24,7 +24,7 @@ class Timer:
     """Milliseconds of a model on one backend, less what it costs to call it at all."""
 
     def __init__(self, name: str, *, threads: int = 0, device: str = "cpu") -> None:
-        self._backend, self._threads, self._device = backend(name), threads, device
+        self._backend, self._threads, self._device = onnx_backend(name), threads, device
         empty = _empty()
         engine = self._backend.build(empty, threads=threads, device=device)
         self.engine = engine.describe()
