@@ -1,9 +1,9 @@
 """The Inductor backend: an exported program to a package of native code, by AOTInductor, and to a file of it.
 
-What it compiles is the ``.pt2`` that ``torch.export.save`` wrote (or an ``ExportedProgram``), never an ONNX model: a slim module's
-``save`` writes one. Programs are read as data. **A package is native code**: to load one is to run it, so load none that you have
-not compiled yourself, or got from someone whose programs you would run. Only :func:`load` does, and only what is called
-``*.aoti.pt2`` is handed to it; :func:`build` refuses packages.
+What it compiles is the ``.pt2`` that ``torch.export.save`` wrote (or an ``ExportedProgram``), never an ONNX model: a slim
+module's ``save`` writes one. Programs are read as data. **A package is native code**: to load one is to run it, so load none
+that you have not compiled yourself, or got from someone whose programs you would run. Only :func:`load` does, and only what is
+called ``*.aoti.pt2`` is handed to it; :func:`build` refuses packages.
 """
 
 from __future__ import annotations

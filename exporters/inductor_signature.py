@@ -1,4 +1,4 @@
-"""What a package of AOTInductor is fed and gives: it keeps neither names nor types, and checks nothing, so this is kept with it."""
+"""What a package of AOTInductor is fed and gives: it keeps neither names nor types and checks nothing, so this goes with it."""
 
 from __future__ import annotations
 

@@ -1,15 +1,16 @@
 """What TensorRT is given instead of an ONNX model as it comes: the same function, in a form that its parser takes.
 
-What the documents of the parser and of TensorRT ask for, and no more (identities and dropout are theirs to remove, int64 is a type
-of theirs since version 10, and the inputs that a graph declares for its initialisers are not read by graphsurgeon either):
+What the documents of the parser and of TensorRT ask for, and no more (identities and dropout are theirs to remove, int64 is
+a type of theirs since version 10):
 
-- Constants are folded. Exporters compute axes, lengths and weights from constants, where the parser wants initialisers (the weights
-  of a convolution, the axes of a slice, K of a top-k: the table of operators of onnx-tensorrt).
-- Nodes come in order, and nodes that lead nowhere go, so that what nobody reads is not refused.
-- Every node has a name of its own: errors, layer information and profiles name layers after nodes.
+- Constants are folded. Exporters compute axes, lengths and weights from constants, where the parser wants initialisers (the
+  weights of a convolution, the axes of a slice, K of a top-k: the table of operators of onnx-tensorrt).
+- Nodes come in order, and nodes that lead nowhere go, so that what nobody reads is not refused. Initialisers are no inputs:
+  those need shapes to be compiled for.
+- Every node has a name of its own: errors and layer information name layers after nodes.
 - Nothing is a double: TensorRT has no such type. Inputs and outputs in double precision become single.
-- What is quantised has its zero at zero and is a signed byte, or the graph is refused here in words: symmetric quantisation is the
-  only scheme that there is. Biases in int32, which is none of the quantised types, become single precision.
+- What is quantised has its zero at zero and is a signed byte, or the graph is refused here in words: symmetric quantisation
+  is the only scheme that there is. Biases in int32, which is none of the quantised types, become single precision.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ QUANTISED = ("QuantizeLinear", "DequantizeLinear")
 
 @dataclass(frozen=True)
 class Range:
-    """The shapes of one input that an engine is compiled for: the least and the greatest in every axis, and the best in between."""
+    """The shapes of one input that an engine is compiled for: the least, the one it is best at, and the greatest."""
 
     least: tuple[int, ...]
     best: tuple[int, ...]

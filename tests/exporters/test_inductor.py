@@ -248,7 +248,7 @@ class TestRefused:
             for name in source.namelist():
                 if not name.endswith(".so"):
                     target.writestr(name, source.read(name))
-        with pytest.raises(InputError, match="cannot load it: .*; compile the model again on this machine"):
+        with pytest.raises(InputError, match=r"cannot load it: .*; compile the model again on this machine"):
             inductor.load(path)
 
     def test_a_program_that_would_run_code_as_it_is_read(self, tmp_path: Path) -> None:
@@ -291,5 +291,5 @@ class TestRefused:
 
         n = torch.export.Dim("n", min=2, max=64)
         program = torch.export.export(Twice(), (torch.zeros(3), torch.zeros(6)), dynamic_shapes=({0: n}, {0: 2 * n}))
-        with pytest.raises(InputError, match="input y has the length .* which follows from others"):
+        with pytest.raises(InputError, match=r"input y has the length .* which follows from others"):
             inductor.build(program)
