@@ -61,11 +61,13 @@ class Backend(Protocol):
     SUFFIX : how files of its compiled models end.
     ONNX : whether it compiles ONNX models; the others compile exported programs (``.pt2``).
     SYMMETRIC : whether what it quantises has its zero at zero, and is a signed byte.
+    DEVICE : where it runs unless it is told otherwise.
     """
 
     SUFFIX: str
     ONNX: bool
     SYMMETRIC: bool
+    DEVICE: str
 
     def available(self) -> str | None:
         """None where it can be used here, otherwise the reason why not, for the user to read."""

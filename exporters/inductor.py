@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 SUFFIX = ".aoti.pt2"
 ONNX = False
 SYMMETRIC = False
+DEVICE = "cpu"
 
 NOTE = "modhifi"
 """Under this name a package says what its inputs and outputs are: AOTInductor keeps neither names nor types."""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 SUFFIX = ".onnx"
 ONNX = True
 SYMMETRIC = False
+DEVICE = "cpu"
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 # Failures are raised as exceptions, which say the same as the log would.

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 SUFFIX = ".engine"
 ONNX = True
 SYMMETRIC = True
+DEVICE = "cuda:0"
 
 
 def available() -> str | None:

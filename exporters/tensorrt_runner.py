@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from modhifi_graph.errors import InputError
+from modhifi_graph.errors import InputError, first_line
 from modhifi_graph.exporters.tensorrt_builder import log_of_all
 
 if TYPE_CHECKING:
@@ -67,7 +67,11 @@ class Runner:
                 raise InputError(
                     f"{self._label}: TensorRT does not take {name} of shape {array.shape}: {log_of_all().told()}"
                 )
-        if missing := self._context.infer_shapes():
+        try:
+            missing = self._context.infer_shapes()
+        except RuntimeError as error:
+            raise InputError(f"{self._label}: TensorRT cannot run it: {first_line(error)}") from error
+        if missing:
             raise InputError(f"{self._label}: TensorRT cannot tell the shapes that follow from {', '.join(missing)}")
         for name, dtype in self._outputs.items():
             shape = tuple(self._context.get_tensor_shape(name))

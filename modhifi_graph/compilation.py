@@ -36,7 +36,7 @@ def compile_model(
     seed: int = 0,
     preprocess: Preprocess | None = None,
     threads: int = 0,
-    device: str = "cpu",
+    device: str | None = None,
 ) -> backends.Engine:
     """Compile a model. The engine's ``run`` takes and gives arrays by name, ``save`` writes it to a file.
 
@@ -56,8 +56,8 @@ def compile_model(
         Take ranges from a random subset of this size, or of all where there are fewer.
     threads : int, default 0
         Threads within an operator; 0 is one for every physical core.
-    device : str, default "cpu"
-        "cpu" or "cuda:0". TensorRT has only the latter.
+    device : str, optional
+        "cpu" or "cuda:0"; by default the backend's own: the latter for tensorrt, which has no other.
 
     Raises
     ------
@@ -65,6 +65,7 @@ def compile_model(
         The backend or the precision is unknown or cannot be had here, or the model cannot be compiled.
     """
     chosen = backends.backend(backend)
+    device = device or chosen.DEVICE
     if not chosen.ONNX:
         if precision != "fp32":
             raise InputError(
@@ -82,13 +83,14 @@ def compile_model(
 
 
 def load_engine(
-    path: str | os.PathLike[str], *, backend: str = "onnxruntime", threads: int = 0, device: str = "cpu"
+    path: str | os.PathLike[str], *, backend: str = "onnxruntime", threads: int = 0, device: str | None = None
 ) -> backends.Engine:
     """An engine from the file that its ``save`` wrote; InputError where this machine's runtime cannot use it.
 
     Files of inductor and of TensorRT hold native code that runs when they are loaded: load none whose source you would not run.
     """
-    return backends.backend(backend).load(path, threads=threads, device=device)
+    chosen = backends.backend(backend)
+    return chosen.load(path, threads=threads, device=device or chosen.DEVICE)
 
 
 def _ranges(

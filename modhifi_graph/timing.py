@@ -226,7 +226,7 @@ def bench(
     inputs: Mapping[str, NDArray[Any]] | None = None,
     seed: int = 0,
     backend: str = "onnxruntime",
-    device: str = "cpu",
+    device: str | None = None,
     provider: str | None = None,
     threads: int = 0,
     batch: int = 1,
@@ -244,8 +244,8 @@ def bench(
         Seed of the synthesised inputs and of the bootstrap.
     backend : str, default "onnxruntime"
         What compiles and runs them; one of `modhifi_graph.exporters.backend.NAMES`.
-    device : str, default "cpu"
-        "cpu" or "cuda:0".
+    device : str, optional
+        "cpu" or "cuda:0"; by default the backend's own.
     provider : str, optional
         An onnxruntime execution provider, where the device's own is not meant.
     threads : int, default 0
@@ -277,15 +277,15 @@ def bench(
     return dataclasses.replace(result, batch=fed, engine=first.describe(), machine=machine.describe())
 
 
-def _compiled(model: Model, backend: str, device: str, provider: str | None, threads: int) -> Engine:
+def _compiled(model: Model, backend: str, device: str | None, provider: str | None, threads: int) -> Engine:
     if provider is not None:
         if backend != "onnxruntime":
             raise InputError(f"provider {provider} is onnxruntime's: the backend is {backend}")
         return onnxruntime.build(model, threads=threads, provider=provider)
     chosen = find(backend)
     if isinstance(model, str | os.PathLike) and os.fspath(model).endswith(chosen.SUFFIX):
-        return chosen.load(model, threads=threads, device=device)
-    return chosen.build(model, threads=threads, device=device)
+        return chosen.load(model, threads=threads, device=device or chosen.DEVICE)
+    return chosen.build(model, threads=threads, device=device or chosen.DEVICE)
 
 
 def _check_comparable(a: Engine, b: Engine) -> None:

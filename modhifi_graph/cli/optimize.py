@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from modhifi_graph.cli.common import (
+    ENGINES,
     MODEL_HELP,
     Batch,
     Json,
@@ -49,7 +50,9 @@ def optimize(
     speedup: Annotated[
         float | None, typer.Option(help="So many times as fast as the original, measured on --backend.")
     ] = None,
-    backend: Annotated[str, typer.Option(help="What latency is measured on: onnxruntime or openvino.")] = "onnxruntime",
+    backend: Annotated[
+        str, typer.Option(help=f"What latency is measured on: {ENGINES}; not the last for ONNX.")
+    ] = "onnxruntime",
     require: Annotated[
         bool, typer.Option("--require", help="Exit with 4 where --speedup is out of reach; the best found is written.")
     ] = False,

@@ -84,12 +84,12 @@ def to_speedup(
     limits = Limits(limits.only, limits.skip, step, limits.min_keep)
     model = measured(dense, groups, feeds, timer, step, seed=seed, progress=progress)
     runtime = backend(name)
-    before = runtime.build(original, threads=threads)
+    before = runtime.build(original, threads=threads, device=runtime.DEVICE)
     fraction, found = 1 / target, list[tuple[Attempt, Plan]]()
     for number in range(ATTEMPTS):
         removed, branches = select_all(analysis.rankings, analysis.branches, model, Budget("latency", fraction), limits)
         plan = plan_of(analysis.rankings, removed, settings, branches)
-        after = runtime.build(ir.to_proto(slimmed(plan).model), threads=threads)
+        after = runtime.build(ir.to_proto(slimmed(plan).model), threads=threads, device=runtime.DEVICE)
         found.append((_timed(before, after, feeds, fraction, seed), plan))
         progress("speed-up", number + 1, ATTEMPTS)
         reached = found[-1][0].speedup / target
