@@ -6,17 +6,22 @@ import importlib
 import importlib.util
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
 import onnx
 from numpy.typing import NDArray
 
 from modhifi_graph.errors import InputError
+from modhifi_graph.exporters import BACKENDS
 from modhifi_graph.interface import InputSpec
 
-NAMES = ("onnxruntime", "openvino")
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
 
-Model = onnx.ModelProto | bytes | str | os.PathLike[str]
+NAMES = BACKENDS
+
+Model: TypeAlias = "onnx.ModelProto | bytes | str | os.PathLike[str] | ExportedProgram"
+"""An ONNX model or the path of one; an exported program or the path of one where the backend's ``ONNX`` is False."""
 
 IN_MEMORY = "<model in memory>"
 
@@ -49,19 +54,30 @@ class Engine(Protocol):
 
 
 class Backend(Protocol):
-    """One runtime. ``SUFFIX`` is how files of its compiled models end."""
+    """One runtime.
+
+    Attributes
+    ----------
+    SUFFIX : how files of its compiled models end.
+    ONNX : whether it compiles ONNX models; the others compile exported programs (``.pt2``).
+    SYMMETRIC : whether what it quantises has its zero at zero, and is a signed byte.
+    DEVICE : where it runs unless it is told otherwise.
+    """
 
     SUFFIX: str
+    ONNX: bool
+    SYMMETRIC: bool
+    DEVICE: str
 
     def available(self) -> str | None:
         """None where it can be used here, otherwise the reason why not, for the user to read."""
 
     def build(self, model: Model, *, threads: int = 0, device: str = "cpu") -> Engine:
-        """Compile an ONNX model, in the precision that its graph says.
+        """Compile a model, in the precision that its graph says.
 
         Parameters
         ----------
-        model : ModelProto, bytes or path.
+        model : ModelProto, bytes or path; ExportedProgram or path where ``ONNX`` is False.
         threads : int, default 0
             Threads within an operator, >= 0; 0 is one for every physical core.
         device : str, default "cpu"
@@ -84,6 +100,17 @@ def backend(name: str) -> Backend:
     found = cast(Backend, importlib.import_module(f"modhifi_graph.exporters.{name}"))
     if (reason := found.available()) is not None:
         raise InputError(f"backend {name}: {reason}")
+    return found
+
+
+def onnx_backend(name: str) -> Backend:
+    """A backend that compiles ONNX models, by its name; InputError for the others."""
+    found = backend(name)
+    if not found.ONNX:
+        raise InputError(
+            f"backend {name}: compiles exported programs (.pt2), not ONNX models; choose another for an ONNX model, "
+            "or hand in the module itself"
+        )
     return found
 
 
@@ -110,6 +137,8 @@ def source_of(model: Model) -> tuple[bytes | str, str]:
         return serialised(model, IN_MEMORY), IN_MEMORY
     if isinstance(model, bytes):
         return model, IN_MEMORY
+    if not isinstance(model, str | os.PathLike):
+        raise InputError(f"cannot compile a {type(model).__qualname__}: give an ONNX model, or choose backend inductor")
     path = os.fspath(model)
     if not os.path.isfile(path):
         raise InputError(f"{path}: there is no such file; give the path of an ONNX model")

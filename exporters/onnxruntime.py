@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     import torch
 
 SUFFIX = ".onnx"
+ONNX = True
+SYMMETRIC = False
+DEVICE = "cpu"
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 # Failures are raised as exceptions, which say the same as the log would.
@@ -197,7 +200,7 @@ def build(model: Model, *, threads: int = 0, device: str = "cpu", provider: str 
     engine = Engine.compile(
         source, threads=threads, provider=provider or CPU, device=None if provider is not None else device, label=label
     )
-    return dataclasses.replace(engine, precision=precision_of(model), _source=source)
+    return dataclasses.replace(engine, precision=precision_of(source), _source=source)
 
 
 def load(path: str | os.PathLike[str], *, threads: int = 0, device: str = "cpu") -> Engine:

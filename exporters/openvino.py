@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     import openvino
 
 SUFFIX = ".blob"
+ONNX = True
+SYMMETRIC = False
+DEVICE = "cpu"
 
 PRECISIONS = {"i8": "int8", "u8": "int8", "bf16": "bf16", "f16": "fp16", "f32": "fp32"}
 """OpenVINO's names and ours, the lowest first."""

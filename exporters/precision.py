@@ -45,7 +45,12 @@ def precision_of(model: onnx.ModelProto | bytes | str | os.PathLike[str]) -> str
 
 
 def converted(
-    model: onnx.ModelProto, precision: str, batches: Iterable[Mapping[str, NDArray[Any]]] = (), label: str = "the model"
+    model: onnx.ModelProto,
+    precision: str,
+    batches: Iterable[Mapping[str, NDArray[Any]]] = (),
+    label: str = "the model",
+    *,
+    symmetric: bool = False,
 ) -> onnx.ModelProto:
     """The model in another precision; the same object for the one that it has.
 
@@ -53,6 +58,8 @@ def converted(
     ----------
     precision : "fp32", "fp16" or "int8".
     batches : for int8, the inputs that ranges are taken from.
+    symmetric : for int8, whether activations are signed with zero at zero, which is all that TensorRT has; by default they are
+        unsigned with a zero point, for which processors have instructions.
 
     Raises
     ------
@@ -66,7 +73,7 @@ def converted(
         return model
     if has != "fp32":
         raise InputError(f"{label}: calculates in {has} already; {precision} is made of a model in fp32")
-    return _halved(model) if precision == "fp16" else _quantised(model, list(batches), label)
+    return _halved(model) if precision == "fp16" else _quantised(model, list(batches), label, symmetric)
 
 
 def _halved(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -78,8 +85,13 @@ def _halved(model: onnx.ModelProto) -> onnx.ModelProto:
     return proto
 
 
-def _quantised(model: onnx.ModelProto, batches: list[Mapping[str, NDArray[Any]]], label: str) -> onnx.ModelProto:
-    """Symmetric weights a channel, unsigned activations: what processors have instructions for."""
+def _quantised(
+    model: onnx.ModelProto, batches: list[Mapping[str, NDArray[Any]]], label: str, symmetric: bool
+) -> onnx.ModelProto:
+    """Symmetric weights a channel.
+
+    Symmetric graphs keep their biases in floating point: TensorRT dequantises nothing from int32.
+    """
     if not batches:
         raise InputError(f"{label}: int8 needs calibration inputs: give --calib")
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
@@ -102,8 +114,9 @@ def _quantised(model: onnx.ModelProto, batches: list[Mapping[str, NDArray[Any]]]
             Reader(),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
-            activation_type=QuantType.QUInt8,
+            activation_type=QuantType.QInt8 if symmetric else QuantType.QUInt8,
             weight_type=QuantType.QInt8,
+            extra_options={"ActivationSymmetric": symmetric, "QuantizeBias": not symmetric},
         )
         return onnx.load(written)
 

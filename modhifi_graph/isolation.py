@@ -22,6 +22,7 @@ import onnx
 from numpy.typing import NDArray
 
 from modhifi_graph.errors import InputError
+from modhifi_graph.exporters.backend import Model
 from modhifi_graph.interface import InputSpec
 
 
@@ -30,11 +31,13 @@ class IsolatedEngine:
 
     Parameters
     ----------
-    model : ModelProto or path, as :func:`modhifi_graph.timing.compiled` takes it.
-    options : the others of that function, by name; plain values.
+    model : ModelProto or path.
+    options : those of :func:`modhifi_graph.timing.compiled`, by name; plain values.
     """
 
-    def __init__(self, model: onnx.ModelProto | str | os.PathLike[str], options: Mapping[str, Any]) -> None:
+    def __init__(self, model: Model, options: Mapping[str, Any]) -> None:
+        if not isinstance(model, onnx.ModelProto | str | os.PathLike):
+            raise InputError("an engine in a process of its own is made of a file: save the model and give its path")
         self._folder = tempfile.TemporaryDirectory(prefix="modhifi-graph-")
         self._worker = subprocess.Popen(
             [sys.executable, "-m", "modhifi_graph.isolation"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -11,13 +11,12 @@ from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
 from modhifi_graph import machine
 from modhifi_graph.errors import InputError
 from modhifi_graph.exporters import onnxruntime
-from modhifi_graph.exporters.backend import Engine
+from modhifi_graph.exporters.backend import Engine, Model
 from modhifi_graph.exporters.backend import backend as find
 from modhifi_graph.interface import inputs_that_run
 from modhifi_graph.isolation import IsolatedEngine
@@ -251,13 +250,13 @@ def ratio_interval(pairs: NDArray[np.float64], seed: int = 0) -> tuple[float, fl
 
 
 def bench(
-    a: onnx.ModelProto | str | os.PathLike[str],
-    b: onnx.ModelProto | str | os.PathLike[str] | None = None,
+    a: Model,
+    b: Model | None = None,
     *,
     inputs: Mapping[str, NDArray[Any]] | None = None,
     seed: int = 0,
     backend: str = "onnxruntime",
-    device: str = "cpu",
+    device: str | None = None,
     provider: str | None = None,
     threads: int = 0,
     batch: int = 1,
@@ -265,11 +264,11 @@ def bench(
     pin: bool = False,
     isolate: bool = False,
 ) -> Comparison:
-    """Compile one or two ONNX models and time them on the same inputs.
+    """Compile one or two models and time them on the same inputs.
 
     Parameters
     ----------
-    a, b : ModelProto or path
+    a, b : ModelProto or path, or for inductor ExportedProgram or path
         The models, or what `modhifi-graph compile` made of them; without `b` only A is timed.
     inputs : dict of arrays, optional
         What to feed, by input name. Synthesised with `inputs_that_run` by default.
@@ -277,8 +276,8 @@ def bench(
         Seed of the synthesised inputs and of the bootstrap.
     backend : str, default "onnxruntime"
         What compiles and runs them; one of `modhifi_graph.exporters.backend.NAMES`.
-    device : str, default "cpu"
-        "cpu" or "cuda:0".
+    device : str, optional
+        "cpu" or "cuda:0"; by default the backend's own.
     provider : str, optional
         An onnxruntime execution provider, where the device's own is not meant.
     threads : int, default 0
@@ -321,10 +320,10 @@ def bench(
 
 
 def compiled(
-    model: onnx.ModelProto | str | os.PathLike[str],
+    model: Model,
     *,
     backend: str = "onnxruntime",
-    device: str = "cpu",
+    device: str | None = None,
     provider: str | None = None,
     threads: int = 0,
 ) -> Engine:
@@ -334,8 +333,9 @@ def compiled(
             raise InputError(f"provider {provider} is onnxruntime's: the backend is {backend}")
         return onnxruntime.build(model, threads=threads, provider=provider)
     chosen = find(backend)
-    is_engine = not isinstance(model, onnx.ModelProto) and os.fspath(model).endswith(chosen.SUFFIX)
-    return (chosen.load if is_engine else chosen.build)(model, threads=threads, device=device)
+    if isinstance(model, str | os.PathLike) and os.fspath(model).endswith(chosen.SUFFIX):
+        return chosen.load(model, threads=threads, device=device or chosen.DEVICE)
+    return chosen.build(model, threads=threads, device=device or chosen.DEVICE)
 
 
 def _run_of(engine: Engine | IsolatedEngine, feeds: Mapping[str, NDArray[Any]]) -> Callable[[], int]:

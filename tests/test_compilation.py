@@ -10,6 +10,7 @@ import pytest
 
 import modhifi_graph
 from modhifi_graph import InputError, samples
+from modhifi_graph.exporters import onnxruntime
 
 from .oracles import small
 
@@ -32,6 +33,19 @@ def test_a_sample_keeps_its_accuracy(backend: str, precision: str, tmp_path: Pat
     engine.save(name)
     loaded = modhifi_graph.load_engine(name, backend=backend, threads=1)
     (scores,) = loaded.run({loaded.inputs[0].name: sample.test}).values()
+    assert np.mean(scores.argmax(1) == sample.labels) > 0.98
+
+
+def test_integers_are_as_the_backend_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorRT's kind of integers, in ONNX Runtime, which has both."""
+    monkeypatch.setattr(onnxruntime, "SYMMETRIC", True)
+    sample = samples.load("digits-cnn")
+    engine = modhifi_graph.compile_model("sample:digits-cnn", precision="int8", threads=1)
+    assert engine.describe()["precision"] == "int8"
+    kinds = {tensor.data_type for tensor in onnx.load_model_from_string(engine._source).graph.initializer}
+    assert onnx.TensorProto.INT8 in kinds
+    assert not kinds & {onnx.TensorProto.UINT8, onnx.TensorProto.INT32}
+    (scores,) = engine.run({engine.inputs[0].name: sample.test}).values()
     assert np.mean(scores.argmax(1) == sample.labels) > 0.98
 
 

@@ -7,17 +7,19 @@ from typing import Annotated
 
 import typer
 
-from modhifi_graph.cli.common import MODEL_HELP, SAMPLE, Batch, Json, Threads, print_json
+from modhifi_graph.cli.common import ENGINES, SAMPLE, Batch, Device, Json, Threads, print_json
+
+MODELS = "An .onnx file, sample:digits-cnn or sample:digits-vit, for inductor a .pt2; or what `compile` made of it."
 
 EXAMPLES = "Example:  modhifi-graph bench model.onnx slim.onnx --threads 1"
 
 
 def bench(
-    a: Annotated[str, typer.Argument(help=MODEL_HELP)],
+    a: Annotated[str, typer.Argument(help=MODELS)],
     b: Annotated[str | None, typer.Argument(help="Another model with the same inputs.")] = None,
     threads: Threads = 0,
-    backend: Annotated[str, typer.Option(help="What runs them: onnxruntime or openvino.")] = "onnxruntime",
-    device: Annotated[str, typer.Option(help="cpu or cuda:0.")] = "cpu",
+    backend: Annotated[str, typer.Option(help=f"What runs them: {ENGINES}.")] = "onnxruntime",
+    device: Device = None,
     provider: Annotated[
         str | None, typer.Option(help="An onnxruntime execution provider, where not the device's own.")
     ] = None,

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from modhifi_graph.errors import InputError
+from modhifi_graph.exporters import BACKENDS
 
 NAME = "modhifi-graph"
 SAMPLE = "sample:"
@@ -28,6 +29,10 @@ app = typer.Typer(
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, and nothing else there.")]
 Threads = Annotated[int, typer.Option(min=0, help="Threads within an operator; 0 is the runtime's default.")]
+ENGINES = f"{', '.join(BACKENDS[:-1])} or {BACKENDS[-1]}"
+Device = Annotated[
+    str | None, typer.Option(help="cpu or cuda:0; by default the backend's own, which is cuda:0 for tensorrt alone.")
+]
 Batch = Annotated[int, typer.Option(min=1, help="Samples in each timed run.")]
 KeepBatchNorm = Annotated[bool, typer.Option("--keep-batchnorm", help="Do not fold batch normalisation into weights.")]
 MODEL_HELP = "An .onnx file, sample:digits-cnn or sample:digits-vit; `optimize` and `score` also take a .pt2."

@@ -7,18 +7,22 @@ from typing import Annotated
 
 import typer
 
-from modhifi_graph.cli.common import Json, Threads, check_outputs, print_json
+from modhifi_graph.cli.common import ENGINES, Device, Json, Threads, check_outputs, print_json
 
 EXAMPLES = """\b
 Examples:
   modhifi-graph compile slim.onnx --backend openvino -o slim.blob
-  modhifi-graph compile slim.onnx --precision int8 --calib calib.npz -o slim-int8.onnx"""
+  modhifi-graph compile slim.onnx --precision int8 --calib calib.npz -o slim-int8.onnx
+  modhifi-graph compile slim.onnx --backend tensorrt --precision fp16 -o slim.engine
+  modhifi-graph compile slim.pt2 --backend inductor -o slim.aoti.pt2"""
 
 
 def compile(
-    model: Annotated[str, typer.Argument(help="An .onnx file, sample:digits-cnn or sample:digits-vit.")],
+    model: Annotated[
+        str, typer.Argument(help="An .onnx file, sample:digits-cnn or sample:digits-vit; for inductor a .pt2.")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to write the engine.")],
-    backend: Annotated[str, typer.Option(help="onnxruntime or openvino.")] = "onnxruntime",
+    backend: Annotated[str, typer.Option(help=f"{ENGINES}.")] = "onnxruntime",
     precision: Annotated[str, typer.Option(help="fp32, fp16 or int8: what the graph is written in.")] = "fp32",
     calib: Annotated[
         str | None, typer.Option(help="For int8: inputs to take ranges from, .npz, .npy or a folder of images.")
@@ -28,7 +32,7 @@ def compile(
     preprocess: Annotated[
         str | None, typer.Option(help="For a folder of images: 'mean=0.5;std=0.5;size=224;layout=NCHW'.")
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda:0.")] = "cpu",
+    device: Device = None,
     threads: Threads = 0,
     as_json: Json = False,
 ) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from modhifi_graph.cli.common import (
+    ENGINES,
     MODEL_HELP,
     Batch,
     Json,
@@ -60,7 +61,9 @@ def optimize(
         int | None,
         typer.Option(min=2, help="Write so many models, up to --speedup (default 2): OUTPUT-1.onnx is the slowest."),
     ] = None,
-    backend: Annotated[str, typer.Option(help="What latency is measured on: onnxruntime or openvino.")] = "onnxruntime",
+    backend: Annotated[
+        str, typer.Option(help=f"What latency is measured on: {ENGINES}; not the last for ONNX.")
+    ] = "onnxruntime",
     require: Annotated[
         bool, typer.Option("--require", help="Exit with 4 where a goal is out of reach; the best found is written.")
     ] = False,

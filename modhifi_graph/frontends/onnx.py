@@ -19,6 +19,7 @@ from modhifi_graph.devices import batch_bytes, device_of
 from modhifi_graph.dialects.onnx import Lifted, lift
 from modhifi_graph.dialects.program import Feeds, Program, samples_in
 from modhifi_graph.exporters import onnxruntime as backend
+from modhifi_graph.exporters.backend import onnx_backend
 from modhifi_graph.fidelity.analysis import Analysis
 from modhifi_graph.frontends.frontend import Batches, Finished, FrontEnd, Optimized
 from modhifi_graph.interface import inputs_that_run, specs_of
@@ -50,6 +51,7 @@ class OnnxFrontEnd(FrontEnd):
     program: Lifted
 
     def __init__(self, source: Source, options: Options) -> None:
+        onnx_backend(options.backend)  # before anything is observed, not when it is to be timed at the end
         self._device = device_of(options.device) or torch.device("cpu")
         self.opened = open_model(source)
         self.label = self.opened.label

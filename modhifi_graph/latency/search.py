@@ -104,7 +104,7 @@ class Race:
         self._limits = replace(limits, align=self.step)
         self._model = measured(dense, groups, feeds, timer, self.step, seed=seed, progress=progress)
         self._backend, self._threads = backend(name), threads
-        self._dense = self._backend.build(original, threads=threads)
+        self._dense = self._build(original)
         self._analysis, self._settings, self._slimmed = analysis, settings, slimmed
         self._feeds, self._seed, self._progress = feeds, seed, progress
 
@@ -162,8 +162,11 @@ class Race:
 
     def timed(self, plan: Plan, fraction: float) -> Attempt:
         """A plan's engine against the dense one."""
-        slim = self._backend.build(ir.to_proto(self._slimmed(plan).model), threads=self._threads)
+        slim = self._build(ir.to_proto(self._slimmed(plan).model))
         return _timed(self._dense, slim, self._feeds, fraction, self._seed)
+
+    def _build(self, model: onnx.ModelProto) -> Engine:
+        return self._backend.build(model, threads=self._threads, device=self._backend.DEVICE)
 
     def _spent(self, plan: Plan) -> bool:
         """Whether a plan removes all that it may."""

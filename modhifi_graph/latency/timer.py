@@ -10,7 +10,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from modhifi_graph.exporters.backend import Engine, backend
+from modhifi_graph.exporters.backend import Engine, onnx_backend
 from modhifi_graph.latency.cache import Cache, folder
 from modhifi_graph.latency.pieces import signature
 
@@ -23,10 +23,11 @@ WARMUP = 3
 class Timer:
     """Milliseconds of a model on one backend, less what it costs to call it at all."""
 
-    def __init__(self, name: str, *, threads: int = 0, device: str = "cpu") -> None:
-        self._backend, self._threads, self._device = backend(name), threads, device
+    def __init__(self, name: str, *, threads: int = 0, device: str | None = None) -> None:
+        self._backend, self._threads = onnx_backend(name), threads
+        self._device = device or self._backend.DEVICE
         empty = _empty()
-        engine = self._backend.build(empty, threads=threads, device=device)
+        engine = self._backend.build(empty, threads=threads, device=self._device)
         self.engine = engine.describe()
         self._call = _median(engine, {"x": np.zeros(1, np.float32)})
         self._cache = Cache(self.engine, folder())

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +21,22 @@ from ..oracles import small
 MODELS = ("conv_chain", "residual_projection", "attention_separate")
 
 
+@dataclass(frozen=True)
+class Used:
+    """A backend whose ``build`` and ``load`` are given its own device where a test names none."""
+
+    name: str
+    module: Any
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self.module, name)
+        return functools.partial(found, device=self.module.DEVICE) if name in ("build", "load") else found
+
+
 @pytest.fixture(params=backends.NAMES)
 def backend(request: pytest.FixtureRequest) -> Any:
     try:
-        return backends.backend(request.param)
+        return Used(request.param, backends.onnx_backend(request.param))
     except InputError as error:
         pytest.skip(str(error))
 
@@ -67,7 +82,25 @@ def test_it_says_how_it_runs(backend: Any) -> None:
     said = engine.describe()
     assert said["backend"] in backends.NAMES
     assert said["version"][0].isdigit()
-    assert (said["device"], said["threads"], said["precision"]) == ("cpu", 1, "fp32")
+    assert (said["device"], said["threads"], said["precision"]) == (backend.DEVICE, 1, "fp32")
+
+
+def test_every_backend_imports_without_its_library() -> None:
+    found = {name: importlib.import_module(f"modhifi_graph.exporters.{name}") for name in backends.NAMES}
+    assert {name: module.SUFFIX for name, module in found.items()} == {
+        "onnxruntime": ".onnx",
+        "openvino": ".blob",
+        "tensorrt": ".engine",
+        "inductor": ".aoti.pt2",
+    }
+    assert [name for name, module in found.items() if not module.ONNX] == ["inductor"]
+    assert [name for name, module in found.items() if module.SYMMETRIC] == ["tensorrt"]
+    assert [name for name, module in found.items() if module.DEVICE != "cpu"] == ["tensorrt"]
+    for module in found.values():
+        reason = module.available()
+        assert reason is None or len(reason) > 10
+        for name in ("build", "load"):
+            assert callable(getattr(module, name))
 
 
 def test_only_what_is_asked_for_comes_back(backend: Any) -> None:
@@ -80,7 +113,9 @@ def test_only_what_is_asked_for_comes_back(backend: Any) -> None:
 
 class TestRefused:
     def test_a_backend_that_there_is_not(self) -> None:
-        with pytest.raises(InputError, match="backend 'abacus' is unknown; choose one of onnxruntime, openvino"):
+        with pytest.raises(
+            InputError, match="backend 'abacus' is unknown; choose one of onnxruntime, openvino, tensorrt, inductor"
+        ):
             backends.backend("abacus")
 
     def test_a_backend_that_is_not_installed(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from onnx import numpy_helper
 
 from modhifi_graph.errors import InputError
 from modhifi_graph.exporters import backend as backends
@@ -35,6 +36,26 @@ def test_it_says_so_and_stays_near(model: onnx.ModelProto, precision: str, bound
         error = np.sqrt(np.mean((got[name] - array) ** 2) / np.mean((array - array.mean()) ** 2))
         assert error <= bound
         assert precision == "fp32" or error > 0
+
+
+def test_symmetric_integers_are_signed_about_zero(model: onnx.ModelProto) -> None:
+    batches = [small.samples(model, seed, 8) for seed in range(8)]
+    found = converted(model, "int8", batches, symmetric=True)
+    onnx.checker.check_model(found)
+    held = {tensor.name: numpy_helper.to_array(tensor) for tensor in found.graph.initializer}
+    nodes = [node for node in found.graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
+    assert {node.op_type for node in nodes} == {"QuantizeLinear", "DequantizeLinear"}
+    for node in nodes:
+        assert held[node.input[2]].dtype == np.int8
+        assert not held[node.input[2]].any()
+    feeds = small.samples(model, 9, 16)
+    chosen = backends.backend("onnxruntime")
+    expected, got = (chosen.build(m, threads=1).run(feeds) for m in (model, found))
+    for name, array in expected.items():
+        error = np.sqrt(np.mean((got[name] - array) ** 2) / np.mean((array - array.mean()) ** 2))
+        assert 0 < error <= 0.06
+    unsigned = converted(model, "int8", batches)
+    assert any(numpy_helper.to_array(tensor).dtype == np.uint8 for tensor in unsigned.graph.initializer)
 
 
 def test_of_a_file(model: onnx.ModelProto, tmp_path: Path) -> None:

@@ -32,7 +32,9 @@ def known(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
                 raise AssertionError("a known engine is not run")
 
         class Backend:
-            def build(self, model: onnx.ModelProto, *, threads: int = 0) -> Known:
+            DEVICE = "cpu"
+
+            def build(self, model: onnx.ModelProto, *, threads: int = 0, device: str = "cpu") -> Known:
                 return Known(model)
 
         def timed(before: Known, after: Known, feeds: Any, fraction: float, seed: int) -> Attempt:
