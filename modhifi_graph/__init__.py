@@ -13,6 +13,7 @@ from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from modhifi_graph.benchmark import bench
     from modhifi_graph.calibration import Calibration
     from modhifi_graph.compilation import compile_model, load_engine
     from modhifi_graph.errors import InputError, ModhifiError, VerificationError
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from modhifi_graph.plan import Plan
     from modhifi_graph.scoring import Scores, score
     from modhifi_graph.synthesis.synthesise import Synthesised, synthesise
-    from modhifi_graph.timing import Comparison, Timing, bench
+    from modhifi_graph.timing import Comparison, Timing
     from modhifi_graph.unlearning import unlearn
     from modhifi_graph.verification import Verification, verify, verify_files
 
@@ -70,6 +71,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "benchmark": ("bench",),
     "calibration": ("Calibration",),
     "compilation": ("compile_model", "load_engine"),
     "errors": ("InputError", "ModhifiError", "VerificationError"),
@@ -85,7 +87,7 @@ _MODULES = {
     "plan": ("Plan",),
     "synthesis.synthesise": ("Synthesised", "synthesise"),
     "scoring": ("Scores", "score"),
-    "timing": ("Comparison", "Timing", "bench"),
+    "timing": ("Comparison", "Timing"),
     "unlearning": ("unlearn",),
     "verification": ("Verification", "verify", "verify_files"),
 }

@@ -32,7 +32,7 @@ class IsolatedEngine:
     Parameters
     ----------
     model : ModelProto or path.
-    options : those of :func:`modhifi_graph.timing.compiled`, by name; plain values.
+    options : those of :func:`modhifi_graph.benchmark.compiled`, by name; plain values.
     """
 
     def __init__(self, model: Model, options: Mapping[str, Any]) -> None:
@@ -108,7 +108,7 @@ class IsolatedEngine:
 
 def serve(questions: IO[str], answers: IO[str]) -> None:
     """Answer the questions of an :class:`IsolatedEngine`, a line of JSON each, until there are no more."""
-    from modhifi_graph.timing import compiled
+    from modhifi_graph.benchmark import compiled
 
     engine: Any = None
     feeds: dict[str, NDArray[Any]] = {}

@@ -117,7 +117,7 @@ def optimize(
         Fold batch norms into the weights before them first.
     reestimate_batchnorm : bool, default False, or True in mode "paper"
         Take the statistics of the batch norms that are left from the calibration inputs, once all else is done.
-    threads, bench_seconds, batch : how latency is measured; see :func:`modhifi_graph.timing.bench`. 0 seconds: not at all.
+    threads, bench_seconds, batch : how latency is measured; see :func:`modhifi_graph.benchmark.bench`. 0 seconds: not at all.
     device : str, optional
         Where a module is observed and repaired; where its parameters are, by default.
     depth : bool, default False

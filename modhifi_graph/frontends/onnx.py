@@ -15,6 +15,7 @@ import torch
 from modhifi_graph import calibration, samples
 from modhifi_graph.axes.coupling import couple
 from modhifi_graph.axes.groups import Groups, find_groups
+from modhifi_graph.benchmark import bench
 from modhifi_graph.devices import batch_bytes, device_of
 from modhifi_graph.dialects.onnx import Lifted, lift
 from modhifi_graph.dialects.program import Feeds, Program, samples_in
@@ -30,7 +31,6 @@ from modhifi_graph.passes.slim import Slim
 from modhifi_graph.plan import Plan
 from modhifi_graph.progress import Progress, silent
 from modhifi_graph.synthesis.subject import Subject
-from modhifi_graph.timing import bench
 from modhifi_graph.verification import Verification, check_interface, check_validity, random_feeds, verify
 
 
