@@ -77,6 +77,7 @@ def optimize(
     depth: bool = False,
     mirror: bool | None = None,
     prices: str = "output",
+    details: bool = False,
     dynamic_shapes: Any = None,
     progress: Progress | None = None,
 ) -> Optimized:
@@ -139,6 +140,9 @@ def optimize(
     prices : str, default "output"
         By what groups compete: ``output``, what their removal does to the network's outputs, or ``local``, to the streams that
         they join, which costs no further forward passes. Not in mode "paper".
+    details : bool, default False
+        Add to the report what its page shows besides (:mod:`modhifi_graph.page`): of every group what each component costs, and
+        what every layer takes before and after, which is measured for it.
     dynamic_shapes : for a module, as :func:`torch.export.export` takes them; by default batches may have any size.
     progress : callable, optional
         Called as ``progress(stage, done, total)``.
@@ -174,6 +178,7 @@ def optimize(
         mirror=mirror,
         prices=prices,
         backend=backend,
+        details=details,
     )
     if calib is None and not is_module(model):
         calib = inputs
@@ -246,12 +251,17 @@ def run(front_end: Callable[[], FrontEnd], calib: Any, options: Options, progres
         fidelity = output_fidelity(finished, batches, options.threads)
     with clock("time"):
         timed = finished.latency(batches, options) if options.bench_seconds > 0 else {}
+    layers = None
+    if options.details and options.bench_seconds > 0:
+        with clock("layers"):
+            layers = front.layers(slim, batches, options)
     report = {
-        **sizes(groups, plan, cost, analysis),
+        **sizes(groups, plan, cost, analysis, details=options.details),
         "bytes": dict(zip(("before", "after"), finished.sizes, strict=True)),
         **({"rounds": pruned.rounds} if pruned else {}),
         **({"search": searched.to_json()} if searched else {}),
         **timed,
+        **({"layers": layers} if layers is not None else {}),
         "fidelity": fidelity,
         "calibration": data.to_json() if data is not None else None,
         "warnings": [

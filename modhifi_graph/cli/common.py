@@ -33,10 +33,12 @@ KeepBatchNorm = Annotated[bool, typer.Option("--keep-batchnorm", help="Do not fo
 MODEL_HELP = "An .onnx file, sample:digits-cnn or sample:digits-vit; `optimize` and `score` also take a .pt2."
 
 
-def check_outputs(model: str, output: Path, other: Path | None, second: str = "--plan-out") -> None:
+def check_outputs(
+    model: str, output: Path, other: Path | None, second: str = "--plan-out", report: Path | None = None
+) -> None:
     """Refuse, before any work, what could not be written or would overwrite the input."""
     seen = {os.path.realpath(model): f"the model {model}"}
-    for name, path in (("--output", output), (second, other)):
+    for name, path in (("--output", output), (second, other), ("--report", report)):
         if path is None:
             continue
         real = os.path.realpath(path)

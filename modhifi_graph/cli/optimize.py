@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from modhifi_graph.cli.common import (
     MODEL_HELP,
+    NAME,
     Batch,
     Json,
     KeepBatchNorm,
@@ -30,11 +32,13 @@ EXAMPLES = """\b
 Examples:
   modhifi-graph optimize sample:digits-cnn --macs 0.5 -o slim.onnx
   modhifi-graph optimize model.onnx --calib calib.npz --speedup 1.5 --backend openvino -o slim.onnx
+  modhifi-graph optimize sample:digits-cnn --macs 0.5 -o slim.onnx --report report.html
   modhifi-graph optimize model.onnx --calib calib.npz --params 0.6 -o slim.onnx --plan-out plan.json
   modhifi-graph optimize model.onnx --calib images/ --preprocess 'mean=0.5;std=0.5' --macs 0.7 -o slim.onnx"""
 
 
 def optimize(
+    context: typer.Context,
     model: Annotated[str, typer.Argument(help=MODEL_HELP)],
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to write the smaller model.")],
     calib: Annotated[
@@ -55,6 +59,10 @@ def optimize(
     ] = False,
     plan: Annotated[Path | None, typer.Option(help="Apply a plan that --plan-out wrote.")] = None,
     plan_out: Annotated[Path | None, typer.Option(help="Write which components stay, as JSON.")] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(help="Write a page (.html) of what was done; it times every layer, which takes a little longer."),
+    ] = None,
     mode: Annotated[str, typer.Option(help="default, or paper: ModHiFi-P.")] = "default",
     percentile: Annotated[
         float, typer.Option(help="Mode paper: the share that HiFi sets give up in a round, 0.01 to 0.2 there.")
@@ -122,7 +130,7 @@ def optimize(
     budgets = {"--macs": macs, "--params": params, "--keep": keep}
     if mode == "default":
         _check_budget(budgets, plan, speedup)
-    check_outputs(model, output, plan_out)
+    check_outputs(model, output, plan_out, report=report)
     from modhifi_graph import terminal
     from modhifi_graph.images import Preprocess
     from modhifi_graph.optimization import optimize as run
@@ -159,17 +167,26 @@ def optimize(
             depth=depth,
             mirror=mirror,
             prices=prices,
+            details=report is not None,
             progress=progress,
         )
     result.save(output)
     if plan_out is not None:
         write_json(result.plan.to_json(), plan_out)
+    if report is not None:
+        _write_page(result.report, report, model, context)
     if as_json:
         print_json(result.report)
     elif not quiet:
         terminal.show(terminal.report(result.report, output))
     if require and not result.report.get("search", {"met": True})["met"]:
         raise typer.Exit(OUT_OF_REACH)
+
+
+def _write_page(found: dict[str, Any], path: Path, model: str, context: typer.Context) -> None:
+    from modhifi_graph import page
+
+    page.write(found, path, model=model, command=shlex.join([NAME, *(context.obj or ())]))
 
 
 def _check_budget(budgets: dict[str, float | None], plan: Path | None, speedup: float | None) -> None:

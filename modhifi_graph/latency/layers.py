@@ -1,0 +1,65 @@
+"""What every piece of a model takes on the engine, before and after: where the time went."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from modhifi_graph.dialects.onnx import Lifted
+from modhifi_graph.errors import InputError
+from modhifi_graph.latency.pieces import Piece, model_of, pieces
+from modhifi_graph.latency.timer import Timer
+
+DECIMALS = 6
+"""Decimals of a millisecond that are kept; a nanosecond is already less than a clock can tell."""
+
+
+def layer_times(dense: Lifted, slim: Lifted, feeds: Mapping[str, np.ndarray], timer: Timer) -> dict[str, Any]:
+    """Time the pieces of both models on their own, each of the dense one just before its slim counterpart.
+
+    A piece is an op and the pointwise work that runtimes fuse with it (:mod:`modhifi_graph.latency.pieces`). Alone it does not
+    pay for moving its data from where the one before it left them, so that the sum is not the time of the whole.
+
+    Returns
+    -------
+    dict
+        ``rows``, in the order in which they run: ``name``, ``ops`` (their kinds) and milliseconds ``before`` and ``after``,
+        None where the model has no such piece. ``not_timed``: ``name`` and ``reason`` of what the engine does not run alone.
+    """
+    both = [_Pieces(model, feeds) for model in (dense, slim)]
+    names = list(dict.fromkeys(name for side in both for name in side.parts))
+    rows: list[dict[str, Any]] = []
+    refused: list[dict[str, str]] = []
+    for name in names:
+        try:
+            before, after = (side.time(name, timer) for side in both)
+        except InputError as error:
+            refused.append({"name": name, "reason": str(error)})
+            continue
+        part = next(side.parts[name] for side in both if name in side.parts)
+        rows.append({"name": name, "ops": _kinds(part), "before": before, "after": after})
+    timer.save()
+    return {"rows": rows, "not_timed": refused}
+
+
+class _Pieces:
+    """The pieces of one model by name, with the activations that they read."""
+
+    def __init__(self, model: Lifted, feeds: Mapping[str, np.ndarray]) -> None:
+        self.model = model
+        self.parts: dict[str, Piece] = {piece.name: piece for piece in pieces(model.graph)}
+        read = list(dict.fromkeys(value.name for piece in self.parts.values() for value in piece.inputs))
+        self._values = {name: array.cpu().numpy() for name, array in model.runner(read, 0)(dict(feeds)).items()}
+
+    def time(self, name: str, timer: Timer) -> float | None:
+        piece = self.parts.get(name)
+        if piece is None:
+            return None
+        held = {value.name: self._values[value.name] for value in piece.inputs}
+        return round(timer(model_of(piece, self.model, self._values), held), DECIMALS)
+
+
+def _kinds(piece: Piece) -> Sequence[str]:
+    return [op.kind for op in piece.ops]
