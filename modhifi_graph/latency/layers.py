@@ -25,8 +25,9 @@ def layer_times(dense: Lifted, slim: Lifted, feeds: Mapping[str, np.ndarray], ti
     Returns
     -------
     dict
-        ``rows``, in the order in which they run: ``name``, ``ops`` (their kinds) and milliseconds ``before`` and ``after``,
-        None where the model has no such piece. ``not_timed``: ``name`` and ``reason`` of what the engine does not run alone.
+        ``rows``, in the order in which they run: ``name`` (of the first op), ``ops`` (their kinds), and milliseconds ``before``
+        and ``after``, None where the model has no such piece. ``not_timed``: ``name`` and ``reason`` of what the engine does
+        not run alone.
     """
     both = [_Pieces(model, feeds) for model in (dense, slim)]
     names = list(dict.fromkeys(name for side in both for name in side.parts))
@@ -39,7 +40,7 @@ def layer_times(dense: Lifted, slim: Lifted, feeds: Mapping[str, np.ndarray], ti
             refused.append({"name": name, "reason": str(error)})
             continue
         part = next(side.parts[name] for side in both if name in side.parts)
-        rows.append({"name": name, "ops": _kinds(part), "before": before, "after": after})
+        rows.append({"name": part.ops[0].name or name, "ops": _kinds(part), "before": before, "after": after})
     timer.save()
     return {"rows": rows, "not_timed": refused}
 

@@ -1,8 +1,9 @@
 """The report as one HTML page that needs nothing beside it: no network, no script, no other file.
 
-    contents -> charts -> template.html + style.css -> page
+    report -> sections, contents -> template.html, style.css -> page
 
-``contents`` turns the report of a run into what the page says, ``charts`` turns numbers into SVG, ``write`` puts both together.
+``contents`` turns the report of a run into what the page says, ``sections`` what is drawn of it, with the SVG of ``charts``;
+``write`` puts them into the template.
 The same report gives the same bytes.
 """
 

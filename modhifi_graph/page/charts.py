@@ -100,6 +100,7 @@ def estimates(rows: Sequence[Estimate], target: float | None = None) -> Markup:
     parts.append(
         Markup('<text class="axis" x="100%" y="{}" text-anchor="end">times as fast</text>').format(height + 32)
     )
+    parts.append(Markup('<text class="axis" x="-10" y="-8" text-anchor="end">attempt</text>'))
     if target:
         x = across(target)
         parts.append(Markup('<line class="target" x1="{0}%" x2="{0}%" y1="-4" y2="{1}"/>').format(x, height))
@@ -155,8 +156,8 @@ def strip(spectrum: dict[str, Any], stays: int, went: int, axis: Decades, title:
 
 
 def _levels(axis: Decades) -> list[float]:
-    """The heights of the powers of ten, in percent."""
-    return [100 * i / (axis.high - axis.low) for i in range(axis.high - axis.low + 1)]
+    """The heights of the ticks, in percent."""
+    return [100 * (exponent - axis.low) / (axis.high - axis.low) for exponent in axis.ticks]
 
 
 def _bars(cells: Sequence[float | None], count: int, per: int, start: float, axis: Decades) -> str:
@@ -219,7 +220,7 @@ def ruler(axis: Scale, unit: str) -> Markup:
 def exemplar(spectrum: dict[str, Any], stays: int, went: int, axis: Decades, title: str, unit: str) -> Markup:
     """A strip large enough for axes: what is lost, over the share of the components."""
     height, drawn = 150, strip(spectrum, stays, went, axis, f"{title}: {stays} stay, {went} went")
-    parts = [drawn.replace('class="strip"', f'class="strip" width="100%" height="{height}"', 1)]
+    parts = [drawn]
     for exponent in axis.ticks:
         y = height * (1 - (exponent - axis.low) / (axis.high - axis.low))
         parts.append(
@@ -230,11 +231,11 @@ def exemplar(spectrum: dict[str, Any], stays: int, went: int, axis: Decades, tit
     for percent in (0, 25, 50, 75, 100):
         side = {0: "start", 100: "end"}.get(percent, "middle")
         parts.append(
-            Markup('<text class="tick" x="{0}%" y="{1}" text-anchor="{2}">{0} %</text>').format(
-                percent, height + 16, side
+            Markup('<text class="tick{3}" x="{0}%" y="{1}" text-anchor="{2}">{0} %</text>').format(
+                percent, height + 16, side, " minor" if percent % 50 else ""
             )
         )
-    parts.append(Markup('<text class="axis" x="-48" y="-12">{}</text>').format(unit))
+    parts.append(Markup('<text class="axis" x="-60" y="-12">{}</text>').format(unit))
     parts.append(
         Markup('<text class="axis" x="100%" y="{}" text-anchor="end">of the components, dearest first</text>').format(
             height + 33
@@ -282,7 +283,7 @@ def _grid_across(across: Scale, height: int) -> Iterable[Markup]:
 
 
 def _axis_titles(height: int) -> Iterable[Markup]:
-    yield Markup('<text class="axis" x="-48" y="-12">fidelity of the outputs</text>')
+    yield Markup('<text class="axis" x="-60" y="-12">fidelity of the outputs</text>')
     yield Markup('<text class="axis" x="100%" y="{}" text-anchor="end">times as fast as the dense model</text>').format(
         height + 33
     )

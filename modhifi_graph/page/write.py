@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from importlib import resources
 from typing import Any
@@ -31,6 +32,7 @@ def render(report: Mapping[str, Any], *, model: str = "model", command: str = ""
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["breakable"] = breakable
     said = contents(report, model=model, version=modhifi_graph.__version__, command=command)
     # The style sheet is ours: quotes in it are not to be escaped.
     return environment.from_string(_read("template.html")).render(page=said, style=Markup(_read("style.css"))) + "\n"
@@ -54,6 +56,12 @@ def write(report: Mapping[str, Any], path: str | os.PathLike[str], *, model: str
     with atomic_write(path) as temporary:
         # Names in a model may hold what UTF-8 has no place for.
         temporary.write_text(text, encoding="utf-8", errors="replace")
+
+
+def breakable(name: str) -> Markup:
+    """A name that may go on in the next line after a dot or a slash."""
+    parts = re.split(r"(?<=[./])", name)
+    return Markup("<wbr>").join(part for part in parts if part)
 
 
 def _read(name: str) -> str:
