@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from modhifi_graph.cli.common import MODEL_HELP, SAMPLE, Batch, Json, Threads, print_json
+from modhifi_graph.cli.common import BACKENDS, MODEL_HELP, SAMPLE, Batch, Json, Threads, completes, print_json
 
 EXAMPLES = "Example:  modhifi-graph bench model.onnx slim.onnx --threads 1"
 
@@ -16,7 +16,9 @@ def bench(
     a: Annotated[str, typer.Argument(help=MODEL_HELP)],
     b: Annotated[str | None, typer.Argument(help="Another model with the same inputs.")] = None,
     threads: Threads = 0,
-    backend: Annotated[str, typer.Option(help="What runs them: onnxruntime or openvino.")] = "onnxruntime",
+    backend: Annotated[
+        str, typer.Option(help="What runs them: onnxruntime or openvino.", autocompletion=completes(*BACKENDS))
+    ] = "onnxruntime",
     device: Annotated[str, typer.Option(help="cpu or cuda:0.")] = "cpu",
     provider: Annotated[
         str | None, typer.Option(help="An onnxruntime execution provider, where not the device's own.")

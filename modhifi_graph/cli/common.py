@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,11 +21,23 @@ SAMPLE = "sample:"
 app = typer.Typer(
     name=NAME,
     help="Make a trained ONNX model smaller and faster: no labels, no gradients, no training.",
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+BACKENDS = ("onnxruntime", "openvino")
+MODES = ("default", "paper")
+CRITERIA = ("obs", "fidelity", "alpha", "rowsum", "energy", "magnitude", "random")
+UNLEARNING_MODES = ("edit", "plain", "zero", "negate")
+COMPENSATIONS = ("none", "bias", "scalar", "lstsq", "sequential", "joint")
+"""What a shell completes. Written out, because loading what knows them takes seconds; a test compares."""
+
+
+def completes(*names: str) -> Callable[[str], list[str]]:
+    """What of some names goes on from what has been typed."""
+    return lambda incomplete: [name for name in names if name.startswith(incomplete)]
+
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, and nothing else there.")]
 Threads = Annotated[int, typer.Option(min=0, help="Threads within an operator; 0 is the runtime's default.")]

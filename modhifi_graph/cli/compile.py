@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from modhifi_graph.cli.common import Json, Threads, check_outputs, print_json
+from modhifi_graph.cli.common import BACKENDS, Json, Threads, check_outputs, completes, print_json
 
 EXAMPLES = """\b
 Examples:
@@ -18,7 +18,9 @@ Examples:
 def compile(
     model: Annotated[str, typer.Argument(help="An .onnx file, sample:digits-cnn or sample:digits-vit.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to write the engine.")],
-    backend: Annotated[str, typer.Option(help="onnxruntime or openvino.")] = "onnxruntime",
+    backend: Annotated[
+        str, typer.Option(help="onnxruntime or openvino.", autocompletion=completes(*BACKENDS))
+    ] = "onnxruntime",
     precision: Annotated[str, typer.Option(help="fp32, fp16 or int8: what the graph is written in.")] = "fp32",
     calib: Annotated[
         str | None, typer.Option(help="For int8: inputs to take ranges from, .npz, .npy or a folder of images.")

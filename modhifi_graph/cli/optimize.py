@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from modhifi_graph.cli.common import (
+    BACKENDS,
+    COMPENSATIONS,
+    CRITERIA,
     MODEL_HELP,
+    MODES,
     NAME,
     Batch,
     Json,
@@ -17,6 +21,7 @@ from modhifi_graph.cli.common import (
     Threads,
     calibration,
     check_outputs,
+    completes,
     print_json,
     write_json,
 )
@@ -53,7 +58,10 @@ def optimize(
     speedup: Annotated[
         float | None, typer.Option(help="So many times as fast as the original, measured on --backend.")
     ] = None,
-    backend: Annotated[str, typer.Option(help="What latency is measured on: onnxruntime or openvino.")] = "onnxruntime",
+    backend: Annotated[
+        str,
+        typer.Option(help="What latency is measured on: onnxruntime or openvino.", autocompletion=completes(*BACKENDS)),
+    ] = "onnxruntime",
     require: Annotated[
         bool, typer.Option("--require", help="Exit with 4 where --speedup is out of reach; the best found is written.")
     ] = False,
@@ -63,7 +71,9 @@ def optimize(
         Path | None,
         typer.Option(help="Write a page (.html) of what was done; it times every layer, which takes a little longer."),
     ] = None,
-    mode: Annotated[str, typer.Option(help="default, or paper: ModHiFi-P.")] = "default",
+    mode: Annotated[
+        str, typer.Option(help="default, or paper: ModHiFi-P.", autocompletion=completes(*MODES))
+    ] = "default",
     percentile: Annotated[
         float, typer.Option(help="Mode paper: the share that HiFi sets give up in a round, 0.01 to 0.2 there.")
     ] = 0.1,
@@ -73,11 +83,17 @@ def optimize(
     ] = "layer",
     criterion: Annotated[
         str | None,
-        typer.Option(help="What to remove: obs (fidelity in mode paper), alpha, rowsum, energy, magnitude or random."),
+        typer.Option(
+            help="What to remove: obs (fidelity in mode paper), alpha, rowsum, energy, magnitude or random.",
+            autocompletion=completes(*CRITERIA),
+        ),
     ] = None,
     compensation: Annotated[
         str | None,
-        typer.Option(help="How to repair the rest: joint (scalar in mode paper), sequential, lstsq, bias or none."),
+        typer.Option(
+            help="How to repair the rest: joint (scalar in mode paper), sequential, lstsq, bias or none.",
+            autocompletion=completes(*COMPENSATIONS),
+        ),
     ] = None,
     samples: Annotated[
         int | None,
