@@ -202,7 +202,7 @@ def optimize(
 def _write_page(found: dict[str, Any], path: Path, model: str, context: typer.Context) -> None:
     from modhifi_graph import page
 
-    page.write(found, path, model=model, command=shlex.join([NAME, *(context.obj or ())]))
+    page.write(found, path, model=Path(model).name, command=shlex.join([NAME, *(context.obj or ())]))
 
 
 def _check_budget(budgets: dict[str, float | None], plan: Path | None, speedup: float | None) -> None:

@@ -25,9 +25,9 @@ def layer_times(dense: Lifted, slim: Lifted, feeds: Mapping[str, np.ndarray], ti
     Returns
     -------
     dict
-        ``rows``, in the order in which they run: ``name`` (of the first op), ``ops`` (their kinds), and milliseconds ``before``
-        and ``after``, None where the model has no such piece. ``not_timed``: ``name`` and ``reason`` of what the engine does
-        not run alone.
+        ``rows``, in the order in which they run: ``name`` (of the first weight, or else op), ``ops`` (their kinds), and
+        milliseconds ``before`` and ``after``, None where the model has no such piece. ``not_timed``: ``name`` and ``reason`` of
+        what the engine does not run alone.
     """
     both = [_Pieces(model, feeds) for model in (dense, slim)]
     names = list(dict.fromkeys(name for side in both for name in side.parts))
@@ -40,7 +40,7 @@ def layer_times(dense: Lifted, slim: Lifted, feeds: Mapping[str, np.ndarray], ti
             refused.append({"name": name, "reason": str(error)})
             continue
         part = next(side.parts[name] for side in both if name in side.parts)
-        rows.append({"name": part.ops[0].name or name, "ops": _kinds(part), "before": before, "after": after})
+        rows.append({"name": _known_as(part), "ops": _kinds(part), "before": before, "after": after})
     timer.save()
     return {"rows": rows, "not_timed": refused}
 
@@ -60,6 +60,12 @@ class _Pieces:
             return None
         held = {value.name: self._values[value.name] for value in piece.inputs}
         return round(timer(model_of(piece, self.model, self._values), held), DECIMALS)
+
+
+def _known_as(piece: Piece) -> str:
+    """What people know a piece by: its first weight, as groups are, or for want of one its first op."""
+    read = [value for value in piece.ops[0].inputs if value is not None and value.is_constant and (value.rank or 0) > 1]
+    return (read[0].name if read else piece.ops[0].name) or piece.name
 
 
 def _kinds(piece: Piece) -> Sequence[str]:

@@ -25,6 +25,9 @@ FEW = 48
 HEIGHT = 100
 """Units of a strip's height."""
 
+SLIVER = 6.0
+"""Percent of a strip that a component without a loss takes, so that it is seen."""
+
 
 @dataclass(frozen=True)
 class Point:
@@ -168,7 +171,7 @@ def _bars(cells: Sequence[float | None], count: int, per: int, start: float, axi
         wide = min(per, left)
         left -= wide
         # At least a sliver: a component that costs nothing was there nonetheless.
-        level = 100.0 if loss is None else max(2.0, axis(loss))
+        level = 100.0 if loss is None else max(SLIVER, axis(loss))
         drawn.append(f"V{_height(100 - level)}h{wide}")
         if len(cells) <= FEW:
             drawn.append(f"V{HEIGHT}")

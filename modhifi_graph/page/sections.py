@@ -13,6 +13,9 @@ from modhifi_graph.page import charts, scales
 LONGEST = 20
 """So many layers have a row of their own."""
 
+BEYOND = 1.5
+"""The rest is drawn on the scale of the longest up to so many times the longest of them."""
+
 FIRST = 40
 """So many groups are shown at once; the others are folded away."""
 
@@ -162,7 +165,13 @@ def _strip(row: Mapping[str, Any], axis: scales.Decades) -> Strip:
     notes += ["went with its branch"] if not stays else []
     drawn = charts.strip(shown, stays, went, axis, title)
     return Strip(
-        row["name"], row["kind"], row["before"], stays, drawn, scales.brief(max(gone)) if gone else "", "; ".join(notes)
+        row["name"],
+        row["kind"],
+        row["before"],
+        stays,
+        drawn,
+        scales.brief(max(gone)) if gone and stays else "",
+        "; ".join(notes),
     )
 
 
@@ -185,12 +194,14 @@ def layers(report: Report) -> Layers | None:
     sums = {when: sum(row[when] or 0.0 for row in rows) for when in ("before", "after")}
     rest = {when: sum(row[when] or 0.0 for row in others) for when in ("before", "after")}
     top = max(max(row["before"] or 0.0, row["after"] or 0.0) for row in rows)
-    axis = scales.linear(0.0, max(top, *rest.values()), 4)
+    # What many small ones take together may dwarf each of the longest: then it is numbers alone.
+    fits = max(rest.values()) <= BEYOND * top
+    axis = scales.linear(0.0, max(top, *rest.values()) if fits else top, 4)
     whole = report.get("latency_ms")
     return Layers(
         ruler=charts.ruler(axis, "ms"),
         longest=[_layer(row, axis) for row in longest],
-        rest=_layer({"name": f"the other {len(others)}", "ops": [], **rest}, axis) if others else None,
+        rest=_layer({"name": f"the other {len(others)}", "ops": [], **rest}, axis, fits) if others else None,
         every=[_layer(row, axis) for row in measured["rows"]],
         sums=(scales.milliseconds(sums["before"]), scales.milliseconds(sums["after"])),
         whole=None if whole is None else _medians(whole),
@@ -202,10 +213,16 @@ def _medians(latency: Mapping[str, Any]) -> tuple[str, str]:
     return scales.milliseconds(latency["before"]["median"]), scales.milliseconds(latency["after"]["median"])
 
 
-def _layer(row: Mapping[str, Any], axis: scales.Scale) -> Layer:
+def _layer(row: Mapping[str, Any], axis: scales.Scale, drawn: bool = True) -> Layer:
     ops = list(row["ops"])
     kinds = " + ".join(ops[:3]) + (f" + {len(ops) - 3} more" if len(ops) > 3 else "")
     before, after = (
         "\N{EN DASH}" if row[when] is None else scales.milliseconds(row[when]) for when in ("before", "after")
     )
-    return Layer(row["name"], kinds, before, after, charts.bars(row["before"], row["after"], axis))
+    return Layer(
+        row["name"],
+        kinds,
+        before,
+        after,
+        charts.bars(row["before"], row["after"], axis) if drawn else Markup("<span></span>"),
+    )

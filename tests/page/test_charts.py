@@ -87,7 +87,7 @@ class TestStrip:
         assert not of_class(root, "went")
 
     def test_nothing_lost_is_a_sliver(self) -> None:
-        assert re.findall(r"V(\d+)h1", of_class(self.strip([0.1], [0.0]), "went")[0].get("d", "")) == ["98"]
+        assert re.findall(r"V(\d+)h1", of_class(self.strip([0.1], [0.0]), "went")[0].get("d", "")) == ["94"]
 
     def test_a_shared_bar_is_as_wide_as_its_components(self) -> None:
         spectrum = {"per": 4, "stays": [None, 0.1], "went": [0.01]}
