@@ -216,9 +216,8 @@ def _medians(latency: Mapping[str, Any]) -> tuple[str, str]:
 def _layer(row: Mapping[str, Any], axis: scales.Scale, drawn: bool = True) -> Layer:
     ops = list(row["ops"])
     kinds = " + ".join(ops[:3]) + (f" + {len(ops) - 3} more" if len(ops) > 3 else "")
-    before, after = (
-        "\N{EN DASH}" if row[when] is None else scales.milliseconds(row[when]) for when in ("before", "after")
-    )
+    before = "new" if row["before"] is None else scales.milliseconds(row["before"])
+    after = "gone" if row["after"] is None else scales.milliseconds(row["after"])
     return Layer(
         row["name"],
         kinds,
