@@ -259,7 +259,8 @@ def how(engine: Mapping[str, Any], batch: int | None) -> str:
     """How times were taken, in a line."""
     threads = f"{engine['threads']} threads" if engine["threads"] else "default threads"
     name = f"{engine['backend']} {engine['version']}"
-    return f"{name} ({engine.get('provider', engine['device'])}), {engine['precision']}, {threads}, batch {batch}"
+    of = "" if batch is None else f", batch {batch}"
+    return f"{name} ({engine.get('provider', engine['device'])}), {engine['precision']}, {threads}{of}"
 
 
 def _figures(timing: Timing) -> list[str]:

@@ -22,7 +22,7 @@ from modhifi_graph.exporters import onnxruntime as backend
 from modhifi_graph.fidelity.analysis import Analysis
 from modhifi_graph.frontends.frontend import Batches, Finished, FrontEnd, Optimized
 from modhifi_graph.interface import inputs_that_run, specs_of
-from modhifi_graph.latency.layers import layer_times
+from modhifi_graph.latency.layers import ROUNDS, layer_times
 from modhifi_graph.latency.search import Search, to_speedup
 from modhifi_graph.latency.timer import Timer
 from modhifi_graph.models import SAMPLE, Opened, Source, normalise, open_model, to_proto
@@ -116,7 +116,8 @@ class OnnxFrontEnd(FrontEnd):
     def layers(self, slim: Program, batches: Sequence[Feeds], options: Options) -> dict[str, Any]:
         assert isinstance(slim, Lifted)
         feeds = _cut(batches, options.batch) or self._random(options)
-        return layer_times(self.program, slim, feeds, Timer(options.backend, threads=options.threads, fresh=True))
+        timers = [Timer(options.backend, threads=options.threads, fresh=True) for _ in range(ROUNDS)]
+        return layer_times(self.program, slim, feeds, timers)
 
     def _random(self, options: Options) -> Feeds:
         """Inputs to time with, where there are none to calibrate on."""

@@ -16,8 +16,16 @@ DECIMALS = 6
 """Decimals of a millisecond that are kept; a nanosecond is already less than a clock can tell."""
 
 
-def layer_times(dense: Lifted, slim: Lifted, feeds: Mapping[str, np.ndarray], timer: Timer) -> dict[str, Any]:
+ROUNDS = 3
+"""So often every piece is timed: what the machine did beside it in one of them does not count."""
+
+
+def layer_times(
+    dense: Lifted, slim: Lifted, feeds: Mapping[str, np.ndarray], timers: Sequence[Timer]
+) -> dict[str, Any]:
     """Time the pieces of both models on their own, each of the dense one just before its slim counterpart.
+
+    Every timer goes over all of them once, and the median counts.
 
     A piece is an op and the pointwise work that runtimes fuse with it (:mod:`modhifi_graph.latency.pieces`). Alone it does not
     pay for moving its data from where the one before it left them, so that the sum is not the time of the whole.
@@ -31,18 +39,29 @@ def layer_times(dense: Lifted, slim: Lifted, feeds: Mapping[str, np.ndarray], ti
     """
     both = [_Pieces(model, feeds) for model in (dense, slim)]
     names = list(dict.fromkeys(name for side in both for name in side.parts))
-    rows: list[dict[str, Any]] = []
-    refused: list[dict[str, str]] = []
-    for name in names:
-        try:
-            before, after = (side.time(name, timer) for side in both)
-        except InputError as error:
-            refused.append({"name": name, "reason": str(error)})
-            continue
-        part = next(side.parts[name] for side in both if name in side.parts)
-        rows.append({"name": _known_as(part), "ops": _kinds(part), "before": before, "after": after})
-    timer.save()
-    return {"rows": rows, "not_timed": refused}
+    known = {name: next(side.parts[name] for side in both if name in side.parts) for name in names}
+    times: dict[str, list[tuple[float | None, ...]]] = {name: [] for name in names}
+    refused: dict[str, str] = {}
+    for timer in timers:
+        for name in (name for name in names if name not in refused):
+            try:
+                times[name].append(tuple(side.time(name, timer) for side in both))
+            except InputError as error:
+                refused[name] = str(error)
+    rows = []
+    for name in (name for name in names if name not in refused):
+        before, after = (_median(column) for column in zip(*times[name], strict=True))
+        rows.append({"name": _known_as(known[name]), "ops": _kinds(known[name]), "before": before, "after": after})
+    return {
+        "rows": rows,
+        "not_timed": [{"name": _known_as(known[name]), "reason": why} for name, why in refused.items()],
+    }
+
+
+def _median(times: Sequence[float | None]) -> float | None:
+    """Of the rounds; None where there is no such piece."""
+    found = [milliseconds for milliseconds in times if milliseconds is not None]
+    return round(float(np.median(found)), DECIMALS) if found else None
 
 
 class _Pieces:
@@ -59,7 +78,7 @@ class _Pieces:
         if piece is None:
             return None
         held = {value.name: self._values[value.name] for value in piece.inputs}
-        return round(timer(model_of(piece, self.model, self._values), held), DECIMALS)
+        return timer(model_of(piece, self.model, self._values), held)
 
 
 def _known_as(piece: Piece) -> str:

@@ -126,7 +126,7 @@ def facts(report: Report) -> list[tuple[str, str]]:
         found.append(("Calibration", f"{data['samples']:,} unlabelled samples, {data['source']}{what}{mirrored}"))
     found += [_setting(key, value) for key, value in settings.items() if key != "samples"]
     if engine := timing.get("engine"):
-        found.append(("Engine", how(engine, timing["batch"])))
+        found.append(("Engine", how(engine, timing.get("batch"))))
     if latency := report.get("latency_ms"):
         found.append(("Runs", f"{latency['before']['n']} of each model, in turns; medians"))
         found.append(("Interval", "95 %, bootstrap of pairs in blocks"))

@@ -54,6 +54,7 @@ class Strips:
     others: Sequence[Strip]
     unit: str
     shared: int
+    scored: bool
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,7 @@ def strips(report: Report) -> Strips:
         first=every[:FIRST],
         others=every[FIRST:],
         unit=unit,
+        scored=bool(losses),
         shared=max((row["spectrum"]["per"] for row in rows if "spectrum" in row), default=1),
     )
 

@@ -134,3 +134,6 @@ def test_facts() -> None:
     assert said["Machine"] == "P, 2 cores, 4.0 GiB"
     found = report(plan={"settings": {"latency": 0.5}}, calibration=None, timing={})
     assert dict(contents.facts(found))["Budget"] == "2 times as fast"
+    module = report()
+    del module["timing"]["batch"]  # modules are timed on their example inputs
+    assert dict(contents.facts(module))["Engine"] == "onnxruntime 1.0 (CPUExecutionProvider), fp32, 1 threads"
