@@ -135,13 +135,10 @@ def facts(report: Report) -> list[tuple[str, str]]:
         found.append(("Machine", f"{machine['processor']}, {machine['cores']} cores{memory}"))
         found.append(("System", f"{machine['system']}, Python {machine['python']}"))
     proof = report["verify"]
-    found.append(
-        (
-            "Proof",
-            f"slim against masked dense graph, {proof['runs']} runs: largest error {scales.brief(proof['max_abs_error'])}; "
-            f"{scales.brief(proof['tolerance'])} was allowed",
-        )
-    )
+    runs = f"{proof['runs']} run{'s' if proof['runs'] > 1 else ''}"
+    error, allowed = scales.brief(proof["max_abs_error"]), scales.brief(proof["tolerance"])
+    said = f"slim against masked dense graph, {runs}: largest error {error}; {allowed} was allowed"
+    found.append(("Proof", said))
     return found
 
 

@@ -16,9 +16,7 @@ UNKNOWN = "is not known of this run"
 
 def shown(**options: Any) -> tuple[dict[str, Any], str]:
     model = small.SMALL["conv_chain"]()
-    report = optimize(
-        model, small.samples(model, 0, 64), bench_seconds=0.02, threads=1, details=True, **options
-    ).report  # fmt: skip
+    report = optimize(model, small.samples(model, 0, 64), bench_seconds=0.02, threads=1, details=True, **options).report
     return report, page.render(report)
 
 
