@@ -63,6 +63,7 @@ def optimize(
     depth: bool = False,
     mirror: bool | None = None,
     prices: str = "output",
+    details: bool = False,
     dynamic_shapes: Any = None,
     progress: Progress | None = None,
 ) -> Optimized:
@@ -127,6 +128,9 @@ def optimize(
     prices : str, default "output"
         By what groups compete: ``output``, what their removal does to the network's outputs, or ``local``, to the streams that
         they join, which costs no further forward passes. Not in mode "paper".
+    details : bool, default False
+        Add to the report what its page shows besides (:mod:`modhifi_graph.page`): of every group what each component costs, and
+        what every layer takes before and after, which is measured for it.
     dynamic_shapes : for a module, as :func:`torch.export.export` takes them; by default batches may have any size.
     progress : callable, optional
         Called as ``progress(stage, done, total)``.
@@ -170,6 +174,7 @@ def optimize(
         mirror=mirror,
         prices=prices,
         backend=backend,
+        details=details,
     )
     if calib is None and not is_module(model):
         calib = inputs

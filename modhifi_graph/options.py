@@ -52,6 +52,7 @@ class Options:
     mirror: bool | None = None
     prices: str = "output"
     backend: str = "onnxruntime"
+    details: bool = False
 
     def __post_init__(self) -> None:
         if self.mode not in DEFAULTS:

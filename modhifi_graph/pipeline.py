@@ -16,6 +16,7 @@ from modhifi_graph.accounting import Cost
 from modhifi_graph.axes.branches import find_branches
 from modhifi_graph.axes.coupling import couple
 from modhifi_graph.axes.groups import find_groups
+from modhifi_graph.dialects.program import Program
 from modhifi_graph.fidelity.analysis import Analysis, analyse, unobserved
 from modhifi_graph.fidelity.batchnorm import reestimate
 from modhifi_graph.fidelity.compensation import compensate
@@ -39,9 +40,10 @@ def run(front_end: Callable[[], FrontEnd], calib: Any, options: Options, progres
 
 @dataclass(frozen=True, eq=False)
 class Repaired:
-    """A plan carried out: the finished model, the proof that it is what the plan says, and its outputs' fidelity."""
+    """A plan carried out: the slim program, the finished model, the proof of both, and the fidelity of its outputs."""
 
     plan: Plan
+    slim: Program
     finished: Finished
     verified: Verification
     fidelity: float | None
@@ -132,19 +134,24 @@ class Job:
         with clock("check"):
             finished = self._front.finish(slim)
             fidelity = output_fidelity(finished, self._batches, options.threads)
-        return Repaired(plan, finished, verified, fidelity, clock.seconds)
+        return Repaired(plan, slim, finished, verified, fidelity, clock.seconds)
 
     def hand_back(self, made: Repaired, searched: Search | None = None, goal: Goal | None = None) -> Optimized:
         """Time a finished model and report on it."""
         options, clock, data = self.options, Clock(), self._data
         with clock("time"):
             timed = made.finished.latency(self._batches, options) if options.bench_seconds > 0 else {}
+        layers = None
+        if options.details and options.bench_seconds > 0:
+            with clock("layers"):
+                layers = self._front.layers(made.slim, self._batches, options)
         report = {
-            **sizes(self._groups, made.plan, self._cost, self._analysis),
+            **sizes(self._groups, made.plan, self._cost, self._analysis, details=options.details),
             "bytes": dict(zip(("before", "after"), made.finished.sizes, strict=True)),
             **({"rounds": self._pruned.rounds} if self._pruned else {}),
             **({"search": searched.to_json()} if searched else {}),
             **timed,
+            **({"layers": layers} if layers is not None else {}),
             "fidelity": made.fidelity,
             "calibration": data.to_json() if data is not None else None,
             "warnings": [

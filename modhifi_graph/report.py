@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from modhifi_graph.errors import InputError
 from modhifi_graph.fidelity.analysis import Analysis
 from modhifi_graph.fidelity.output_error import relative_error
 from modhifi_graph.fidelity.selection import Budget
+from modhifi_graph.fidelity.spectrum import spectrum
 from modhifi_graph.frontends.frontend import Finished
 from modhifi_graph.plan import Plan
 
@@ -22,10 +23,17 @@ FIDELITY_SAMPLES = 256
 """The fidelity of the outputs is measured on this many calibration samples."""
 
 
-def sizes(groups: Groups, plan: Plan, cost: Cost, analysis: Analysis | None) -> dict[str, Any]:
-    """Multiply-accumulates, parameters and components before and after, group by group, branches, and what is pinned."""
+def sizes(
+    groups: Groups, plan: Plan, cost: Cost, analysis: Analysis | None, *, details: bool = False
+) -> dict[str, Any]:
+    """Multiply-accumulates, parameters and components before and after, group by group, branches, and what is pinned.
+
+    With ``details`` a group that was scored has its ``spectrum`` (:func:`modhifi_graph.fidelity.spectrum.spectrum`).
+    """
     counts, left = _counts(groups, plan), _left_of(groups, plan, cost)
     rows = _group_rows(groups, plan, analysis, left)
+    if details and analysis is not None:
+        rows = _with_spectra(rows, plan, analysis)
     return {
         "macs": {"before": cost.macs(), "after": left.macs(counts)},
         "params": {"before": cost.params(), "after": left.params(counts)},
@@ -64,6 +72,17 @@ def _group_rows(groups: Groups, plan: Plan, analysis: Analysis | None, cost: Cos
     ]
 
 
+def _with_spectra(rows: list[dict[str, Any]], plan: Plan, analysis: Analysis) -> list[dict[str, Any]]:
+    """The rows with what each component costs; where a group goes with its branch all of it went."""
+    rankings = {ranking.group.name: ranking for ranking in analysis.rankings}
+    kept = {entry.name: entry.keep for entry in plan.groups}
+    stays = {row["name"]: kept.get(row["name"], range(row["before"])) if row["after"] else () for row in rows}
+    return [
+        {**row, "spectrum": spectrum(rankings[row["name"]], stays[row["name"]])} if row["name"] in rankings else row
+        for row in rows
+    ]
+
+
 def output_fidelity(finished: Finished, batches: Sequence[Feeds], threads: int) -> float | None:
     """1 - (squared error of the outputs over their variance), on the first calibration samples; at most 1."""
     if not batches:
@@ -77,6 +96,11 @@ def output_fidelity(finished: Finished, batches: Sequence[Feeds], threads: int) 
             "the repaired model gives values that are not finite on the calibration inputs; nothing written"
         )
     return 1 - error
+
+
+def speed_of(report: Mapping[str, Any]) -> float:
+    """The speed-up of a report with a goal: as timed at the end, or else in the search."""
+    return float(report.get("speedup") or report["search"]["attempts"][-1]["speedup"])
 
 
 def warnings(

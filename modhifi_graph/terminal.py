@@ -158,8 +158,10 @@ def report(result: Mapping[str, Any], output: Path) -> RenderableType:
 
 def front(results: Sequence[Mapping[str, Any]], outputs: Sequence[Path]) -> RenderableType:
     """What several models along the front came to, the slowest first; one that another beats in both is marked."""
+    from modhifi_graph.report import speed_of
+
     table = _table("model", ">speed-up", ">95 % interval", ">latency, ms", ">fidelity", ">MACs", ">accuracy, %", "")
-    points = [(_speed(result), result["fidelity"] or 0.0) for result in results]
+    points = [(speed_of(result), result["fidelity"] or 0.0) for result in results]
     for result, output, (speed, fidelity) in zip(results, outputs, points, strict=True):
         beaten = any(s >= speed and f >= fidelity and (s, f) != (speed, fidelity) for s, f in points)
         low, high = result.get("interval") or (None, None)
@@ -176,12 +178,6 @@ def front(results: Sequence[Mapping[str, Any]], outputs: Sequence[Path]) -> Rend
         table.add_row(*_texts(output, *cells))
     warned = dict.fromkeys(warning for result in results for warning in result.get("warnings", ()))
     return Group(table, *(Text(f"Warning: {warning}") for warning in warned))
-
-
-def _speed(result: Mapping[str, Any]) -> float:
-    """As timed at the end, or else in the search."""
-    found = result.get("speedup") or result["search"]["attempts"][-1]["speedup"]
-    return float(found)
 
 
 def unlearning(result: Mapping[str, Any], output: Path) -> RenderableType:
@@ -290,7 +286,8 @@ def how(engine: Mapping[str, Any], batch: int | None) -> str:
     cores = f", pinned to cores {', '.join(map(str, engine['pinned']))}" if engine.get("pinned") else ""
     apart = ", each in a process of its own" if engine.get("isolated") else ""
     where = engine.get("provider", engine["device"])
-    return f"{name} ({where}), {engine['precision']}, {threads}, batch {batch}{cores}{apart}"
+    of = "" if batch is None else f", batch {batch}"
+    return f"{name} ({where}), {engine['precision']}, {threads}{of}{cores}{apart}"
 
 
 def _figures(timing: Timing) -> list[str]:

@@ -38,7 +38,7 @@ def _run(arguments: Sequence[str] | None, debug: bool) -> int:
     """The exit code; every message is one line on standard error."""
     given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
-        result = app(given, standalone_mode=False)
+        result = app(given, standalone_mode=False, obj=given)
         sys.stdout.flush()
     except typer.Exit as stop:
         result = stop.exit_code

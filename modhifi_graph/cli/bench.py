@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from modhifi_graph.cli.common import ENGINES, SAMPLE, Batch, Device, Json, Threads, print_json
+from modhifi_graph.cli.common import ENGINES, SAMPLE, Batch, Device, Json, Threads, completes, print_json
+from modhifi_graph.exporters import BACKENDS
 
 MODELS = "An .onnx file, sample:digits-cnn or sample:digits-vit, for inductor a .pt2; or what `compile` made of it."
 
@@ -18,7 +19,9 @@ def bench(
     a: Annotated[str, typer.Argument(help=MODELS)],
     b: Annotated[str | None, typer.Argument(help="Another model with the same inputs.")] = None,
     threads: Threads = 0,
-    backend: Annotated[str, typer.Option(help=f"What runs them: {ENGINES}.")] = "onnxruntime",
+    backend: Annotated[
+        str, typer.Option(help=f"What runs them: {ENGINES}.", autocompletion=completes(*BACKENDS))
+    ] = "onnxruntime",
     device: Device = None,
     provider: Annotated[
         str | None, typer.Option(help="An onnxruntime execution provider, where not the device's own.")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,11 +22,22 @@ SAMPLE = "sample:"
 app = typer.Typer(
     name=NAME,
     help="Make a trained ONNX model smaller and faster: no labels, no gradients, no training.",
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+MODES = ("default", "paper")
+CRITERIA = ("obs", "fidelity", "alpha", "rowsum", "energy", "magnitude", "random")
+UNLEARNING_MODES = ("edit", "plain", "zero", "negate")
+COMPENSATIONS = ("none", "bias", "scalar", "lstsq", "sequential", "joint")
+"""What a shell completes. Written out, because loading what knows them takes seconds; a test compares."""
+
+
+def completes(*names: str) -> Callable[[str], list[str]]:
+    """What of some names goes on from what has been typed."""
+    return lambda incomplete: [name for name in names if name.startswith(incomplete)]
+
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, and nothing else there.")]
 Threads = Annotated[int, typer.Option(min=0, help="Threads within an operator; 0 is the runtime's default.")]
@@ -38,10 +50,12 @@ KeepBatchNorm = Annotated[bool, typer.Option("--keep-batchnorm", help="Do not fo
 MODEL_HELP = "An .onnx file, sample:digits-cnn or sample:digits-vit; `optimize` and `score` also take a .pt2."
 
 
-def check_outputs(model: str, output: Path, other: Path | None, second: str = "--plan-out") -> None:
+def check_outputs(
+    model: str, output: Path, other: Path | None, second: str = "--plan-out", report: Path | None = None
+) -> None:
     """Refuse, before any work, what could not be written or would overwrite the input."""
     seen = {os.path.realpath(model): f"the model {model}"}
-    for name, path in (("--output", output), (second, other)):
+    for name, path in (("--output", output), (second, other), ("--report", report)):
         if path is None:
             continue
         real = os.path.realpath(path)

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from modhifi_graph.cli.common import ENGINES, Device, Json, Threads, check_outputs, print_json
+from modhifi_graph.cli.common import ENGINES, Device, Json, Threads, check_outputs, completes, print_json
+from modhifi_graph.exporters import BACKENDS
 
 EXAMPLES = """\b
 Examples:
@@ -22,7 +23,7 @@ def compile(
         str, typer.Argument(help="An .onnx file, sample:digits-cnn or sample:digits-vit; for inductor a .pt2.")
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to write the engine.")],
-    backend: Annotated[str, typer.Option(help=f"{ENGINES}.")] = "onnxruntime",
+    backend: Annotated[str, typer.Option(help=f"{ENGINES}.", autocompletion=completes(*BACKENDS))] = "onnxruntime",
     precision: Annotated[str, typer.Option(help="fp32, fp16 or int8: what the graph is written in.")] = "fp32",
     calib: Annotated[
         str | None, typer.Option(help="For int8: inputs to take ranges from, .npz, .npy or a folder of images.")

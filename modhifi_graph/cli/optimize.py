@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from modhifi_graph.cli.common import (
+    COMPENSATIONS,
+    CRITERIA,
     ENGINES,
     MODEL_HELP,
+    MODES,
+    NAME,
     Batch,
     Json,
     KeepBatchNorm,
     Threads,
     calibration,
     check_outputs,
+    completes,
     print_json,
     write_json,
 )
 from modhifi_graph.errors import InputError
+from modhifi_graph.exporters import BACKENDS
 from modhifi_graph.latency.goal import Goal
 
 if TYPE_CHECKING:
@@ -32,6 +40,7 @@ EXAMPLES = """\b
 Examples:
   modhifi-graph optimize sample:digits-cnn --macs 0.5 -o slim.onnx
   modhifi-graph optimize model.onnx --calib calib.npz --speedup 1.5 --backend openvino -o slim.onnx
+  modhifi-graph optimize sample:digits-cnn --macs 0.5 -o slim.onnx --report report.html
   modhifi-graph optimize model.onnx --calib calib.npz --latency 12 --threads 1 -o slim.onnx
   modhifi-graph optimize model.onnx --calib calib.npz --pareto 4 --speedup 2 -o slim.onnx
   modhifi-graph optimize model.onnx --calib calib.npz --params 0.6 -o slim.onnx --plan-out plan.json
@@ -39,6 +48,7 @@ Examples:
 
 
 def optimize(
+    context: typer.Context,
     model: Annotated[str, typer.Argument(help=MODEL_HELP)],
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to write the smaller model.")],
     calib: Annotated[
@@ -62,14 +72,23 @@ def optimize(
         typer.Option(min=2, help="Write so many models, up to --speedup (default 2): OUTPUT-1.onnx is the slowest."),
     ] = None,
     backend: Annotated[
-        str, typer.Option(help=f"What latency is measured on: {ENGINES}; not the last for ONNX.")
+        str,
+        typer.Option(
+            help=f"What latency is measured on: {ENGINES}; not the last for ONNX.", autocompletion=completes(*BACKENDS)
+        ),
     ] = "onnxruntime",
     require: Annotated[
         bool, typer.Option("--require", help="Exit with 4 where a goal is out of reach; the best found is written.")
     ] = False,
     plan: Annotated[Path | None, typer.Option(help="Apply a plan that --plan-out wrote.")] = None,
     plan_out: Annotated[Path | None, typer.Option(help="Write which components stay, as JSON.")] = None,
-    mode: Annotated[str, typer.Option(help="default, or paper: ModHiFi-P.")] = "default",
+    report: Annotated[
+        Path | None,
+        typer.Option(help="Write a page (.html) of what was done; it times every layer, which takes a little longer."),
+    ] = None,
+    mode: Annotated[
+        str, typer.Option(help="default, or paper: ModHiFi-P.", autocompletion=completes(*MODES))
+    ] = "default",
     percentile: Annotated[
         float, typer.Option(help="Mode paper: the share that HiFi sets give up in a round, 0.01 to 0.2 there.")
     ] = 0.1,
@@ -79,11 +98,17 @@ def optimize(
     ] = "layer",
     criterion: Annotated[
         str | None,
-        typer.Option(help="What to remove: obs (fidelity in mode paper), alpha, rowsum, energy, magnitude or random."),
+        typer.Option(
+            help="What to remove: obs (fidelity in mode paper), alpha, rowsum, energy, magnitude or random.",
+            autocompletion=completes(*CRITERIA),
+        ),
     ] = None,
     compensation: Annotated[
         str | None,
-        typer.Option(help="How to repair the rest: joint (scalar in mode paper), sequential, lstsq, bias or none."),
+        typer.Option(
+            help="How to repair the rest: joint (scalar in mode paper), sequential, lstsq, bias or none.",
+            autocompletion=completes(*COMPENSATIONS),
+        ),
     ] = None,
     samples: Annotated[
         int | None,
@@ -138,7 +163,7 @@ def optimize(
         counts = {"--macs": macs, "--params": params, "--keep": keep}
         _check_aims(counts, {"--speedup": speedup, "--latency": latency, "--fidelity": fidelity}, plan, pareto)
     for written, planned in _outputs(output, plan_out, pareto):
-        check_outputs(model, written, planned)
+        check_outputs(model, written, planned, report=report)
     from modhifi_graph import terminal
     from modhifi_graph.images import Preprocess
 
@@ -162,6 +187,7 @@ def optimize(
         "depth": depth,
         "mirror": mirror,
         "prices": prices,
+        "details": report is not None,
     }
     aims: dict[str, Any] = {
         "macs": macs,
@@ -193,14 +219,38 @@ def optimize(
         if planned is not None:
             write_json(result.plan.to_json(), planned)
     reports = [result.report for result in results]
+    if report is not None:
+        _write_page(reports, [written for written, _ in files], report, model, context)
     if as_json:
         print_json(reports[0] if pareto is None else {"front": reports})
     elif not quiet and pareto is None:
         terminal.show(terminal.report(reports[0], output))
     elif not quiet:
         terminal.show(terminal.front(reports, [written for written, _ in files]))
-    if require and not all(report.get("search", {"met": True})["met"] for report in reports):
+    if require and not all(found.get("search", {"met": True})["met"] for found in reports):
         raise typer.Exit(OUT_OF_REACH)
+
+
+def _write_page(
+    reports: Sequence[dict[str, Any]], files: Sequence[Path], path: Path, model: str, context: typer.Context
+) -> None:
+    """The page of the one model; of several that of the fastest, with the front of all."""
+    from modhifi_graph import page
+    from modhifi_graph.report import speed_of
+
+    found = dict(reports[-1])
+    if len(reports) > 1:
+        found["front"] = [
+            {
+                "speedup": speed_of(each),
+                "interval": each.get("interval"),
+                "fidelity": each["fidelity"],
+                "macs": each["macs"]["after"],
+                "file": file.name,
+            }
+            for each, file in zip(reports, files, strict=True)
+        ]
+    page.write(found, path, model=Path(model).name, command=shlex.join([NAME, *(context.obj or ())]))
 
 
 def _outputs(output: Path, plan_out: Path | None, pareto: int | None) -> list[tuple[Path, Path | None]]:

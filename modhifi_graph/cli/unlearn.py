@@ -7,7 +7,17 @@ from typing import Annotated, Any
 
 import typer
 
-from modhifi_graph.cli.common import MODEL_HELP, SAMPLE, Json, KeepBatchNorm, Threads, check_outputs, print_json
+from modhifi_graph.cli.common import (
+    MODEL_HELP,
+    SAMPLE,
+    UNLEARNING_MODES,
+    Json,
+    KeepBatchNorm,
+    Threads,
+    check_outputs,
+    completes,
+    print_json,
+)
 from modhifi_graph.errors import InputError
 
 EXAMPLES = """\b
@@ -30,7 +40,11 @@ def unlearn(
         typer.Option("--class", min=0, help="The class, from 0; by default what the model sees in --forget."),
     ] = None,
     mode: Annotated[
-        str, typer.Option(help="edit: refit the last layers; plain: the last one; zero, negate: as published.")
+        str,
+        typer.Option(
+            help="edit: refit the last layers; plain: the last one; zero, negate: as published.",
+            autocompletion=completes(*UNLEARNING_MODES),
+        ),
     ] = "edit",
     mu: Annotated[float, typer.Option(help="What --forget counts beside --remain; 0 changes nothing.")] = 1.0,
     depth: Annotated[int, typer.Option(min=0, help="Layers before the last that the class is erased from.")] = 1,

@@ -104,6 +104,10 @@ class FrontEnd(ABC):
         """What a goal is measured in; InputError where engines of this kind of model are not timed."""
         raise InputError(f"{self.label}: latency is measured on engines of ONNX models: export the module first")
 
+    def layers(self, slim: Program, batches: Sequence[Feeds], options: Options) -> dict[str, Any] | None:
+        """What every layer takes before and after; None where engines of this kind of model are not timed."""
+        return None
+
     @abstractmethod
     def finish(self, slim: Program) -> Finished:
         """The repaired copy as what was handed in, with its interface checked."""

@@ -24,7 +24,9 @@ from modhifi_graph.exporters.backend import onnx_backend
 from modhifi_graph.fidelity.analysis import Analysis
 from modhifi_graph.frontends.frontend import Batches, Finished, FrontEnd, Optimized
 from modhifi_graph.interface import inputs_that_run, specs_of
+from modhifi_graph.latency.layers import ROUNDS, layer_times
 from modhifi_graph.latency.search import Race
+from modhifi_graph.latency.timer import Timer
 from modhifi_graph.models import SAMPLE, Opened, Source, normalise, open_model, to_proto
 from modhifi_graph.options import Options
 from modhifi_graph.passes.slim import Slim
@@ -109,6 +111,12 @@ class OnnxFrontEnd(FrontEnd):
             seed=options.seed,
             progress=progress,
         )
+
+    def layers(self, slim: Program, batches: Sequence[Feeds], options: Options) -> dict[str, Any]:
+        assert isinstance(slim, Lifted)
+        feeds = _cut(batches, options.batch) or self._random(options)
+        timers = [Timer(options.backend, threads=options.threads, fresh=True) for _ in range(ROUNDS)]
+        return layer_times(self.program, slim, feeds, timers)
 
     def _random(self, options: Options) -> Feeds:
         """Inputs to time with, where there are none to calibrate on."""

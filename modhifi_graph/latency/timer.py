@@ -21,16 +21,19 @@ WARMUP = 3
 
 
 class Timer:
-    """Milliseconds of a model on one backend, less what it costs to call it at all."""
+    """Milliseconds of a model on one backend, less what it costs to call it at all.
 
-    def __init__(self, name: str, *, threads: int = 0, device: str | None = None) -> None:
+    ``fresh`` takes nothing from earlier runs: what is compared side by side is measured side by side.
+    """
+
+    def __init__(self, name: str, *, threads: int = 0, device: str | None = None, fresh: bool = False) -> None:
         self._backend, self._threads = onnx_backend(name), threads
         self._device = device or self._backend.DEVICE
         empty = _empty()
         engine = self._backend.build(empty, threads=threads, device=self._device)
         self.engine = engine.describe()
         self._call = _median(engine, {"x": np.zeros(1, np.float32)})
-        self._cache = Cache(self.engine, folder())
+        self._cache = Cache(self.engine, None if fresh else folder())
         self.measured = 0
 
     def __call__(self, model: onnx.ModelProto, feeds: Mapping[str, NDArray[np.generic]]) -> float:
