@@ -21,11 +21,10 @@ from pathlib import Path
 import torch
 
 from modhifi_graph.errors import InputError, ModhifiError
-from modhifi_graph.files import atomic_write
 from tools.paper import subjects
-from tools.paper.document import filled
+from tools.paper.document import refill
 from tools.paper.drawing import draw
-from tools.paper.experiment import Experiment, Ledger
+from tools.paper.experiment import Ledger
 from tools.paper.running import listed, measure, say
 from tools.paper.subjects import Shared, Subject
 from tools.peers import field
@@ -66,8 +65,7 @@ def _run(options: argparse.Namespace) -> None:
         draw(
             "accuracy at equal measured latency", chosen.panels(rows), chosen.labels, options.out / "peers.svg", COLUMNS
         )
-    if options.document.exists():
-        write(options.document, chosen, options.out)
+    refill(options.document, tables(options.out))
 
 
 def _choice(options: argparse.Namespace) -> Choice:
@@ -93,20 +91,14 @@ def _subjects(options: argparse.Namespace) -> list[Subject]:
     return wanted
 
 
-def rendered(document: str, chosen: Experiment, out: Path) -> str:
-    """The document with the table, and the picture where there is one."""
+def tables(out: Path) -> dict[str, str]:
+    """What stands in the document: the table and, where there is something to see, the picture."""
+    whole = experiment()
     known = [subjects.shared(model, Path(), None, 0, 1) for model in SHARED]
-    rows = [row for row in Ledger(out, chosen).rows if row["model"] != SAMPLE]
-    text = chosen.table(rows, known)
-    if rows:
-        text += f"\n\n![accuracy over measured speed-up]({OUT.relative_to(ROOT)}/{chosen.name}.svg)"
-    return filled(document, {chosen.name: text})
-
-
-def write(document: Path, chosen: Experiment, out: Path) -> None:
-    text = rendered(document.read_text(encoding="utf-8"), chosen, out)
-    with atomic_write(document) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    rows = [row for row in Ledger(out, whole).rows if row["model"] != SAMPLE]
+    text = whole.table(rows, known)
+    picture = f"\n\n![accuracy over measured speed-up]({OUT.relative_to(ROOT)}/{whole.name}.svg)" if rows else ""
+    return {whole.name: text + picture}
 
 
 def _parser() -> argparse.ArgumentParser:
