@@ -122,9 +122,10 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
     "torch-pruning-l1-global": {"taylor": False, "together": True},
     "torch-pruning-taylor": {"taylor": True, "together": False},
     "torch-pruning-taylor-global": {"taylor": True, "together": True},
+    "torch-pruning-l1-global-bn": {"taylor": False, "together": True, "renormed": True},
     "torch-pruning-taylor-global-bn": {"taylor": True, "together": True, "renormed": True},
 }
-"""The last takes the statistics of batch norms anew, which only a module that still has them can."""
+"""The last two take the statistics of batch norms anew, which only a module that still has them can."""
 
 WIDE = 8
 """Its documentation rounds widths to multiples of 8 for speed; of the layers of a CIFAR ResNet too little would be left."""
