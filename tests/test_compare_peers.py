@@ -137,17 +137,19 @@ def test_only_modules_with_batch_norms_have_them_taken_anew() -> None:
     assert all(field.applies(name, Path("resnet56_cifar10.onnx")) for name in field.NAMES)
 
 
-def test_what_is_missing_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_missing_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = ["--out", str(tmp_path), "--document", str(tmp_path / "none.md")]
     assert compare_peers.main([*out, "--shared", str(tmp_path), "--only", "macs"]) == 2
     assert "has no eval/evaluate.py; give --shared, or --models digits-cnn" in capsys.readouterr().err
     assert compare_peers.main([*out, "--only", "macs,nobody"]) == 2
     assert "--only: 'nobody' is unknown; choose from speedup,macs,onnxsim" in capsys.readouterr().err
-    for name, module in (("onnxsim", "onnxsim"), ("torch-pruning-l1", "torch_pruning")):
-        reason = field.missing(name)
-        there = importlib.util.find_spec(module) is not None
-        assert reason is None if there else reason is not None and "pip install" in reason
+    monkeypatch.setattr(importlib.util, "find_spec", lambda module: None)
+    assert field.missing("onnxsim-global") == f"onnxsim-global: onnxsim is not installed: {field.REMEDY}"
+    assert field.missing("torch-pruning-l1") == f"torch-pruning-l1: torch_pruning is not installed: {field.REMEDY}"
     assert field.missing("speedup") is None
+    monkeypatch.undo()
     assert speedup_runs.main([*out, "--budget", "keep=0.5"]) == 2
     assert "expected speedup=1.5 or macs=0.5" in capsys.readouterr().err
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 
-from modhifi_graph.exporters.backend import importable
 from tools.paper.subjects import Subject
 from tools.peers import onnxsim, ours, torch_pruning
 from tools.peers.contender import Contender
@@ -27,10 +27,8 @@ def missing(name: str) -> str | None:
     for start, modules in NEEDS.items():
         if name.startswith(start):
             for module in modules:
-                if module == "onnx2torch":  # its import needs torchvision to be repaired first
-                    continue
-                if (reason := importable(module, module, REMEDY)) is not None:
-                    return reason
+                if importlib.util.find_spec(module) is None:
+                    return f"{name}: {module} is not installed: {REMEDY}"
     return None
 
 
