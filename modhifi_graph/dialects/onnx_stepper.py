@@ -11,6 +11,7 @@ import torch
 from onnx_ir.tensor_adapters import from_torch_dtype
 
 from modhifi_graph.dialects.program import Feeds, Runner, Stepper, Weights, tensor
+from modhifi_graph.errors import InputError
 from modhifi_graph.exporters.onnxruntime import Engine
 from modhifi_graph.models import to_proto
 
@@ -20,7 +21,7 @@ def runner(model: ir.Model, names: Sequence[str], threads: int = 0, device: torc
     proto = to_proto(model)
     present = {value.name for value in [*proto.graph.input, *proto.graph.output]}
     proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in present)
-    engine = Engine.compile(proto, threads=threads, device=str(device))
+    engine = _observing(proto, threads, device)
     fed = {value.name for value in proto.graph.input}
 
     def run(batch: Feeds) -> dict[str, torch.Tensor]:
@@ -29,6 +30,18 @@ def runner(model: ir.Model, names: Sequence[str], threads: int = 0, device: torc
         return {name: found[name] for name in names}
 
     return run
+
+
+def _observing(proto: onnx.ModelProto, threads: int, device: torch.device | str) -> Engine:
+    """An engine that is asked for values inside the graph.
+
+    ONNX Runtime 1.31 fuses a convolution of an odd width into the sum behind it although its own output is asked for, and then
+    does not find that output. Left as it is, the graph gives all of them.
+    """
+    try:
+        return Engine.compile(proto, threads=threads, device=str(device))
+    except InputError:
+        return Engine.compile(proto, threads=threads, device=str(device), optimise=False)
 
 
 class OnnxStepper(Stepper):
@@ -60,7 +73,7 @@ class OnnxStepper(Stepper):
         return lambda batch: dict(engine.run_tensors({name: batch[name] for name in fed}, outputs))
 
     def _engine(self, segment: onnx.ModelProto) -> Engine:
-        return Engine.compile(segment, threads=self._threads, device=str(self._device))
+        return _observing(segment, self._threads, self._device)
 
     def replace(self, name: str, array: np.ndarray) -> None:
         """Give the constant ``name`` another array, for nodes that have not run yet."""

@@ -7,10 +7,17 @@ import onnx
 import onnx_ir as ir
 import pytest
 
+from modhifi_graph.axes.coupling import couple
+from modhifi_graph.axes.groups import find_groups
 from modhifi_graph.dialects import program
+from modhifi_graph.dialects.onnx import lift
 from modhifi_graph.dialects.onnx_stepper import OnnxStepper as Stepper
+from modhifi_graph.dialects.onnx_stepper import runner
 from modhifi_graph.exporters.onnxruntime import Engine
-from modhifi_graph.models import normalise, to_proto
+from modhifi_graph.latency.pieces import pieces
+from modhifi_graph.models import normalise, open_model, to_proto
+from modhifi_graph.passes.slim import Slim
+from modhifi_graph.plan import GroupPlan, Plan
 
 from ..oracles import small
 
@@ -309,3 +316,21 @@ class TestOutcome:
             last[:, 4:] = 0  # all that comes from b
             expected = whole(changed(model, "w3", last), batch, ["y"])["y"]
             np.testing.assert_allclose(one["y"], expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("width", [49, 50, 52])
+def test_what_a_fused_convolution_makes_can_be_asked_for(width: int) -> None:
+    """Both summands of a projecting block: ONNX Runtime loses one of them at widths that are no multiples of 4."""
+    dense = normalise(open_model("sample:digits-cnn").model.clone(), "digits-cnn")
+    groups = find_groups(couple(lift(dense).graph)).groups
+    kept = [GroupPlan(group.name, group.size, tuple(range(width))) for group in groups if group.size >= 64]
+    Slim(Plan(tuple(kept), {}))(dense)
+    graph = lift(dense).graph
+    names = list(dict.fromkeys(value.name for piece in pieces(graph) for value in piece.inputs))
+    conv, total = "/stage2/bn2/BatchNormalization_output_0", "/stage2/Add_output_0"
+    projection = "/stage2/shortcut/shortcut.1/BatchNormalization_output_0"
+    image = np.random.default_rng(0).standard_normal((2, 1, 32, 32)).astype(np.float32)
+    found = {name: array.numpy() for name, array in runner(dense, names, 1)({"image": image}).items()}
+    apart = {name: runner(dense, [name], 1)({"image": image})[name].numpy() for name in (projection, total)}
+    assert found[conv].shape[1] == width
+    np.testing.assert_allclose(found[conv] + apart[projection], apart[total], rtol=1e-5, atol=1e-5)

@@ -22,7 +22,8 @@ from modhifi_graph.files import atomic_write
 from tools.paper import ablation, bounds, data, existence, language, noise, pruning, subjects, unlearning
 from tools.paper.document import filled
 from tools.paper.drawing import draw
-from tools.paper.experiment import Experiment, Ledger
+from tools.paper.experiment import Ledger
+from tools.paper.running import listed, measure, say
 from tools.paper.subjects import SHARED, Subject
 
 EXPERIMENTS = {
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> None:
-    chosen = [EXPERIMENTS[name] for name in _listed(options.only, tuple(EXPERIMENTS), "--only")]
+    chosen = [EXPERIMENTS[name] for name in listed(options.only, tuple(EXPERIMENTS), "--only")]
     options.out.mkdir(parents=True, exist_ok=True)
     if not options.render:
         end = time.monotonic() + 60 * options.minutes
@@ -58,26 +59,6 @@ def _run(options: argparse.Namespace) -> None:
             draw(experiment.name, experiment.panels(rows), experiment.labels, options.out / f"{experiment.name}.svg")
     if options.document.exists():
         write(options.document, options.out)
-
-
-def measure(experiment: Experiment, subject: Subject, out: Path, end: float) -> None:
-    """Measure the cells of a subject that are missing, as long as there is time; a cell that has begun is finished."""
-    wanted = experiment.cells(subject)
-    ledger = Ledger(out, experiment)
-    missing = [cell for cell in wanted if not ledger.has(subject, cell)]
-    if not missing:
-        return
-    start = time.monotonic()
-    _say(f"{experiment.name} {subject.name}: {len(missing)} of {len(wanted)} cells to go")
-    for number, (cell, rows) in enumerate(experiment.measure(subject, missing), start=1):
-        ledger.add(subject, cell, rows)
-        spent = time.monotonic() - start
-        left = spent / number * (len(missing) - number)
-        _say(
-            f"{experiment.name} {subject.name} {', '.join(cell)}: {number}/{len(missing)}, {spent:.0f} s, {left:.0f} s left"
-        )
-        if time.monotonic() > end:
-            return
 
 
 def rendered(document: str, out: Path) -> str:
@@ -103,20 +84,9 @@ def _subjects(options: argparse.Namespace) -> list[Subject]:
     if (options.shared / "eval" / "evaluate.py").is_file():
         found += [subjects.shared(model, options.shared, *settings) for model in SHARED]
     else:
-        _say(f"{options.shared}: has no eval/evaluate.py, so only the samples are measured; give --shared")
+        say(f"{options.shared}: has no eval/evaluate.py, so only the samples are measured; give --shared")
     by_name = {subject.name: subject for subject in found}
-    return [by_name[name] for name in _listed(options.models, tuple(by_name), "--models")]
-
-
-def _listed(text: str | None, known: Sequence[str], option: str) -> Sequence[str]:
-    names = known if text is None else text.split(",")
-    if unknown := [name for name in names if name not in known]:
-        raise InputError(f"{option}: {unknown[0]!r} is unknown; choose from {','.join(known)}")
-    return names
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    return [by_name[name] for name in listed(options.models, tuple(by_name), "--models")]
 
 
 def _parser() -> argparse.ArgumentParser:

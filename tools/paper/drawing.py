@@ -11,17 +11,24 @@ from tools.paper.experiment import Series
 PANEL = (4.6, 3.6)
 
 
-def draw(title: str, panels: Mapping[str, Series], labels: tuple[str, str], path: Path) -> None:
-    """Write one figure; series without points are left out."""
+def draw(
+    title: str, panels: Mapping[str, Series], labels: tuple[str, str], path: Path, columns: int | None = None
+) -> None:
+    """Write one figure, all panels in one row or ``columns`` in each; series without points are left out."""
     check_plot(path)
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(PANEL[0] * len(panels), PANEL[1]), layout="constrained")
-    for axes, (model, series) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+    columns = min(columns or len(panels), len(panels))
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(PANEL[0] * columns, PANEL[1] * rows), layout="constrained")
+    places = figure.subplots(rows, columns, squeeze=False).flat
+    for axes, (model, series) in zip(places, panels.items(), strict=False):
         for name, points in series.items():
             if points:
                 axes.plot(*zip(*sorted(points), strict=True), marker=".", label=name)
         axes.set(title=model, xlabel=labels[0], ylabel=labels[1])
         axes.legend(fontsize="x-small", frameon=False)
+    for axes in list(figure.axes)[len(panels) :]:
+        axes.set_axis_off()
     figure.suptitle(title)
     save(figure, path)

@@ -141,7 +141,8 @@ def shared(known: Shared, root: Path, count: int | None, seed: int, threads: int
     def load() -> Arrays:
         with tempfile.TemporaryDirectory() as folder:
             target = Path(folder) / "calib.npz"
-            found = _evaluated(evaluate, ["calib", known.task, "-n", str(MOST_INPUTS[known.task]), "-o", str(target)])
+            most = max(MOST_INPUTS[known.task], count or known.samples)
+            found = _evaluated(evaluate, ["calib", known.task, "-n", str(most), "-o", str(target)])
             with np.load(target) as stored:
                 arrays = {name: stored[name] for name in stored.files}
             assert found["samples"] == len(next(iter(arrays.values())))
