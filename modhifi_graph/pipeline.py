@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from modhifi_graph.accounting import Cost
@@ -20,7 +20,7 @@ from modhifi_graph.dialects.program import Program
 from modhifi_graph.fidelity.analysis import Analysis, analyse, unobserved
 from modhifi_graph.fidelity.batchnorm import reestimate
 from modhifi_graph.fidelity.compensation import compensate
-from modhifi_graph.fidelity.selection import plan_of, select_all
+from modhifi_graph.fidelity.selection import Budget, plan_of, select_all
 from modhifi_graph.frontends.frontend import Finished, FrontEnd, Optimized
 from modhifi_graph.latency.goal import Goal
 from modhifi_graph.latency.search import Race, Search, best_share
@@ -80,7 +80,8 @@ class Job:
         with self._clock("plan"):
             plan = self._pruned.plan if self._pruned else self.options.plan
             if plan is None:
-                plan = self._selected()
+                assert self.options.budget is not None
+                plan = self.selected(self.options.budget)
         return self.hand_back(self.repaired(plan))
 
     def reach(self, goal: Goal) -> Optimized:
@@ -91,7 +92,7 @@ class Job:
             made.append(self.repaired(plan))
             return made[-1].fidelity or 0.0
 
-        race = self._race()
+        race = self.race()
         with self._clock("plan"):
             searched = race.fastest(goal.value, fidelity) if goal.kind == "fidelity" else race.reach(goal)
         known = [repaired for repaired in made if repaired.plan is searched.plan]
@@ -99,18 +100,37 @@ class Job:
 
     def front(self, goals: Sequence[Goal]) -> list[Optimized]:
         """One slim model for each goal; the latency model is made once."""
-        race, found = self._race(), []
+        race, found = self.race(), []
         for goal in goals:
             with self._clock("plan"):
                 searched = race.reach(goal)
             found.append(self.hand_back(self.repaired(searched.plan), searched, goal))
         return found
 
+    def selected(self, budget: Budget) -> Plan:
+        """The plan that meets a budget."""
+        assert self._analysis is not None
+        rankings, branches = self._analysis.rankings, self._analysis.branches
+        removed, gone = select_all(rankings, branches, self._cost, budget, self.options.limits)
+        samples = self._data.samples if self._data is not None else 0
+        return plan_of(rankings, removed, self.options.settings(samples), gone)
+
+    def race(self, backend: str | None = None) -> Race:
+        """What plans for a goal are found in, on another backend than that of the options where one is given."""
+        assert self._analysis is not None
+        options = self.options if backend is None else replace(self.options, backend=backend)
+        with self._clock("latency"):
+            return self._front.race(self._groups, self._analysis, self._batches, options, self._say)
+
+    def slim(self, plan: Plan) -> Program:
+        """The slim model of a plan as it is before repair."""
+        return self._front.slimmed(plan)
+
     def repaired(self, plan: Plan) -> Repaired:
         """Carry out a plan: slim, verify, compensate, check."""
         options, clock = self.options, Clock()
         with clock("slim"):
-            slim = self._front.slimmed(plan)
+            slim = self.slim(plan)
         with clock("verify"):
             verified = self._front.verified(slim, plan, self._batches, options)
         with clock("compensate"):
@@ -191,19 +211,6 @@ class Job:
             threads=options.threads,
             progress=self._say,
         )
-
-    def _race(self) -> Race:
-        assert self._analysis is not None
-        with self._clock("latency"):
-            return self._front.race(self._groups, self._analysis, self._batches, self.options, self._say)
-
-    def _selected(self) -> Plan:
-        assert self._analysis is not None
-        assert self.options.budget is not None
-        rankings, branches = self._analysis.rankings, self._analysis.branches
-        removed, gone = select_all(rankings, branches, self._cost, self.options.budget, self.options.limits)
-        samples = self._data.samples if self._data is not None else 0
-        return plan_of(rankings, removed, self.options.settings(samples), gone)
 
 
 class Clock:
