@@ -10,7 +10,7 @@ import pytest
 
 from modhifi_graph import Fidelity, InputError, Latency, Speedup, optimize, pareto
 from modhifi_graph.latency import search
-from modhifi_graph.latency.search import Attempt, _best, _next, _next_speed, best_share
+from modhifi_graph.latency.search import AIM, Attempt, _best, _next, _next_speed, best_share
 from modhifi_graph.timing import Comparison, Timing
 
 from ..oracles import small
@@ -72,18 +72,18 @@ def test_what_is_out_of_reach_is_said(known: Callable[[float], None]) -> None:
 
 
 def test_the_next_attempt_lies_between_the_nearest_ones() -> None:
-    assert _next([(0.5, 0.8)]) == pytest.approx(0.4), "in proportion"
+    assert _next([(0.5, 0.8)]) == pytest.approx(0.4 / AIM), "in proportion"
     assert 0.4 < _next([(0.5, 0.8), (0.4, 1.3), (0.3, 1.75)]) < 0.5
     assert _next([(0.5, 0.64), (0.4, 1.04)]) < _next([(0.5, 0.8), (0.4, 1.3)])
 
 
-def test_the_best_is_the_slowest_that_is_fast_enough() -> None:
+def test_the_best_is_fast_enough_and_near_the_aim() -> None:
     tries = [Attempt(0.5, 1.6, (1.6, 1.6), 5.0), Attempt(0.4, 2.6, (2.6, 2.6), 3.1), Attempt(0.3, 3.5, (3.5, 3.5), 2.3)]
     pairs: list[Any] = [(each, str(each.fraction)) for each in tries]
     assert _best(pairs, Speedup(2.0))[1] == "0.4"
     assert _best(pairs, Speedup(9.0))[1] == "0.3", "the fastest where none is"
     assert _best(pairs, Latency(3.0))[1] == "0.3"
-    assert _best(pairs, Latency(5.0))[1] == "0.5"
+    assert _best(pairs, Latency(4.9))[1] == "0.4", "0.98 of it is not enough"
     assert (best_share(tries, Speedup(9.0)), best_share(tries, Latency(1.0))) == (3.5, 2.3)
 
 
@@ -93,7 +93,8 @@ def test_a_latency_is_reached_in_milliseconds(known: Callable[[float], None]) ->
     found = optimize(MODEL, small.samples(MODEL, 0, 64), latency=0.6 * whole, align=1, bench_seconds=0, threads=1)
     search_ = found.report["search"]
     assert search_["met"]
-    assert 0.95 <= search_["attempts"][-1]["milliseconds"] / (0.6 * whole) <= 1.01
+    reached = [attempt["milliseconds"] / (0.6 * whole) for attempt in search_["attempts"]]
+    assert any(0.93 <= share <= 1.01 for share in reached)
     missed = optimize(
         MODEL, small.samples(MODEL, 0, 64), budget=Latency(0.01 * whole), min_keep=32, bench_seconds=0, threads=1
     )
@@ -142,7 +143,9 @@ def test_a_front_has_engines_of_growing_speed(known: Callable[[float], None]) ->
 
 def test_an_attempt_is_the_ratio_of_medians(monkeypatch: pytest.MonkeyPatch) -> None:
     timing = Timing(1.0, 1.0, 1.0, 0.0, 30, 1.0, 0)
-    monkeypatch.setattr(search, "compare", lambda a, b, seconds, seed: Comparison(timing, timing, 1.5, (1.4, 1.6)))
+    monkeypatch.setattr(
+        search, "compare", lambda a, b, seconds, min_runs, seed: Comparison(timing, timing, 1.5, (1.4, 1.6))
+    )
     assert search._timed(None, None, {}, 0.7, 0) == Attempt(0.7, 1.5, (1.4, 1.6), 1.0)  # type: ignore[arg-type]
 
 
