@@ -214,7 +214,7 @@ def _next(tries: Sequence[tuple[float, float]]) -> float:
         return fraction * reached / AIM
     low, high = max(less, key=lambda pair: pair[1]), min(more, key=lambda pair: pair[1])
     place = math.log(AIM / low[1]) / max(1e-9, math.log(high[1] / low[1]))
-    place = min(0.9, max(0.1, place))
+    place = min(0.8, max(0.2, place))
     return float(math.exp((1 - place) * math.log(low[0]) + place * math.log(high[0])))
 
 
