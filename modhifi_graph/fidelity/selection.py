@@ -191,14 +191,14 @@ def select_all(
         best: _Offer | _Exit | None = None
         best_price, best_saving = np.inf, 0.0
         for e in exits:
-            asked = min(bills[e](counts)[which], current - target)  # what is beyond the budget does not count
-            price = e.next_cost() / asked if asked > 0 else np.inf
+            saving = bills[e](counts)[which]
+            price = _price(e.next_cost(), saving, current - target)
             if price < best_price:
-                best, best_price, best_saving = e, price, asked
+                best, best_price, best_saving = e, price, saving
         for offer in offers:
             count = offer.next_count
             saving = cost.saving(offer.ranking.group.factor, counts, count)[which] if count else 0
-            price = offer.next_cost() / saving if saving > 0 else np.inf
+            price = _price(offer.next_cost(), saving, current - target)
             if price < best_price:
                 best, best_price, best_saving = offer, price, saving
         if best is None:
@@ -216,6 +216,11 @@ def select_all(
         current -= best_saving
     _restore(offers, cost, counts, which, target - current)
     return {o.ranking.group.factor: o.removed for o in offers}, removed
+
+
+def _price(cost: float, saving: float, wanted: float) -> float:
+    """Of a unit saved; what is saved beyond the budget does not count."""
+    return cost / min(saving, wanted) if saving > 0 else np.inf
 
 
 def _left(

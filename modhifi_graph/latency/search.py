@@ -24,15 +24,15 @@ from modhifi_graph.plan import Plan
 from modhifi_graph.progress import Progress, silent
 from modhifi_graph.timing import compare
 
-ATTEMPTS = 6
+ATTEMPTS = 8
 AIM = 1.02
 """A little beyond what was asked for: what is met by a hair is not met the next time it is timed."""
 
 NEAR = (1.005, 1.035)
 """Within these bounds, relative to what was asked for, the loop ends."""
 
-MET = 0.99
-"""From here on what was asked for is reached, as well as it can be told."""
+MET, BEYOND = 0.99, 1.06
+"""From the first on what was asked for is reached, as well as it can be told; up to the other no finer step is tried."""
 
 TIGHT = 0.85
 """A fidelity is kept closely enough where so much of the error that it allows is made use of."""
@@ -55,6 +55,7 @@ class Attempt:
     speedup, interval : median of the dense engine over the slim one's, and its 95 % confidence interval.
     milliseconds : median of the slim engine.
     fidelity : of the outputs after repair; None where a plan was only timed.
+    step : of which multiples the widths are.
     """
 
     fraction: float
@@ -62,23 +63,26 @@ class Attempt:
     interval: tuple[float, float]
     milliseconds: float
     fidelity: float | None = None
+    step: int = 1
 
 
 @dataclass(frozen=True, eq=False)
 class Search:
-    """What the loop has come to: the plan, of which multiples its widths are, and every attempt in order."""
+    """What the loop has come to: the plan, and every attempt in order."""
 
     plan: Plan
-    step: int
     attempts: tuple[Attempt, ...]
     met: bool
 
     def to_json(self) -> dict[str, object]:
-        return {"met": self.met, "step": self.step, "attempts": [asdict(attempt) for attempt in self.attempts]}
+        return {"met": self.met, "attempts": [asdict(attempt) for attempt in self.attempts]}
 
 
 class Race:
     """The dense engine, and the slim ones that run against it.
+
+    Widths are multiples of the step that the hardware has, as measured; where the goal lies between two such plans, of half of
+    it.
 
     Parameters
     ----------
@@ -108,7 +112,7 @@ class Race:
         self.step = limits.align or best_step(
             groups.groups, lambda counts: sum(times(dense, groups, counts, feeds, timer).values()), cost.macs
         )
-        self._limits = replace(limits, align=self.step)
+        self._limits = limits
         self._model = measured(dense, groups, feeds, timer, self.step, seed=seed, progress=progress)
         self._backend, self._threads = backend(name), threads
         self._original, self._slimmed, self._analysis, self._settings = original, slimmed, analysis, settings
@@ -117,21 +121,26 @@ class Race:
     def reach(self, goal: Goal) -> Search:
         """The plan that loses least fidelity for the milliseconds it saves, and reaches a speed-up or a latency."""
         wanted = 1 / goal.value if goal.kind == "speedup" else goal.value / self._model.total()[0]
-        fraction, found = min(1.0, wanted), list[tuple[Attempt, Plan]]()
-        for number in range(ATTEMPTS):
-            plan = self.plan(fraction)
-            found.append((self.timed(plan, fraction), plan))
-            self._progress("search", number + 1, ATTEMPTS)
+        fraction, step, found = min(1.0, wanted), self.step, list[tuple[Attempt, Plan]]()
+        while len(found) < ATTEMPTS:
+            plan = self.plan(fraction, step)
+            if any(plan.groups == tried.groups for _, tried in found):  # as near as this step comes
+                near_enough = MET <= share(_best(found, goal)[0], goal) <= BEYOND
+                if near_enough or step == 1 or self._limits.align is not None:
+                    break
+                step //= 2
+                continue
+            found.append((self.timed(plan, fraction, step), plan))
+            self._progress("search", len(found), ATTEMPTS)
             reached = share(found[-1][0], goal)
             if NEAR[0] <= reached <= NEAR[1] or (reached > 1 and fraction == 1):
                 break
-            previous = fraction
-            fraction = min(1.0, _next([(a.fraction, share(a, goal)) for a, _ in found]))
-            if fraction == previous or (reached < 1 and self._spent(plan)):
+            if reached < 1 and self._spent(plan, step):
                 break
+            fraction = min(1.0, _next([(a.fraction, share(a, goal)) for a, _ in found]))
         self._progress("search", ATTEMPTS, ATTEMPTS)
         attempt, plan = _best(found, goal)
-        return Search(plan, self.step, tuple(a for a, _ in found), share(attempt, goal) >= MET)
+        return Search(plan, tuple(a for a, _ in found), share(attempt, goal) >= MET)
 
     def fastest(self, least: float, fidelity: Callable[[Plan], float]) -> Search:
         """The plan with the fastest engine whose repaired outputs keep a fidelity.
@@ -143,11 +152,11 @@ class Race:
         found: list[tuple[Attempt, Plan]] = []
         for number in range(ATTEMPTS):
             fraction = math.exp(-log_speed)
-            plan = self.plan(fraction)
+            plan = self.plan(fraction, self.step)
             kept = fidelity(plan)
-            found.append((replace(self.timed(plan, fraction), fidelity=kept), plan))
+            found.append((replace(self.timed(plan, fraction, self.step), fidelity=kept), plan))
             self._progress("search", number + 1, ATTEMPTS)
-            if TIGHT * allowed <= 1 - kept <= allowed or (1 - kept < allowed and self._spent(plan)):
+            if TIGHT * allowed <= 1 - kept <= allowed or (1 - kept < allowed and self._spent(plan, self.step)):
                 break
             errors = [(-math.log(a.fraction), 1 - a.fidelity) for a, _ in found if a.fidelity is not None]
             log_speed = _next_speed(errors, allowed)
@@ -157,32 +166,33 @@ class Race:
         kept_enough = [(a, p) for a, p in found if a.fidelity is not None and a.fidelity >= least]
         attempts = tuple(a for a, _ in found)
         if not kept_enough:
-            return Search(self.plan(1.0), self.step, attempts, met=True)
-        return Search(max(kept_enough, key=lambda pair: pair[0].speedup)[1], self.step, attempts, met=True)
+            return Search(self.plan(1.0, self.step), attempts, met=True)
+        return Search(max(kept_enough, key=lambda pair: pair[0].speedup)[1], attempts, met=True)
 
-    def plan(self, fraction: float) -> Plan:
-        """What goes for the engine to take this fraction of the dense time, as predicted."""
-        budget, analysis = Budget("latency", fraction), self._analysis
-        removed, branches = select_all(analysis.rankings, analysis.branches, self._model, budget, self._limits)
+    def plan(self, fraction: float, step: int) -> Plan:
+        """What goes, in multiples of ``step``, for the engine to take this fraction of the dense time, as predicted."""
+        budget, analysis, limits = Budget("latency", fraction), self._analysis, replace(self._limits, align=step)
+        removed, branches = select_all(analysis.rankings, analysis.branches, self._model, budget, limits)
         return plan_of(analysis.rankings, removed, self._settings, branches)
 
-    def timed(self, plan: Plan, fraction: float) -> Attempt:
+    def timed(self, plan: Plan, fraction: float, step: int) -> Attempt:
         """A plan's engine against the dense one: of several builds the one whose ratio is in the middle."""
         slim = ir.to_proto(self._slimmed(plan).model)
         builds = [
             _timed(self._build(self._original), self._build(slim), self._feeds, fraction, self._seed)
             for _ in range(BUILDS)
         ]
-        return sorted(builds, key=lambda attempt: attempt.speedup)[BUILDS // 2]
+        return replace(sorted(builds, key=lambda attempt: attempt.speedup)[BUILDS // 2], step=step)
 
     def _build(self, model: onnx.ModelProto) -> Engine:
         return self._backend.build(model, threads=self._threads, device=self._backend.DEVICE)
 
-    def _spent(self, plan: Plan) -> bool:
+    def _spent(self, plan: Plan, step: int) -> bool:
         """Whether a plan removes all that it may."""
+        limits = replace(self._limits, align=step)
         left = {entry.name: len(entry.keep) for entry in plan.groups}
-        ranked = [r.group for r in self._analysis.rankings if self._limits.allows(r.group)]
-        return all(left.get(group.name, group.size) <= self._limits.fewest(group) for group in ranked)
+        ranked = [r.group for r in self._analysis.rankings if limits.allows(r.group)]
+        return all(left.get(group.name, group.size) <= limits.fewest(group) for group in ranked)
 
 
 def share(attempt: Attempt, goal: Goal) -> float:
