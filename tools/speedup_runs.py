@@ -119,7 +119,11 @@ def table(rows: Sequence[Row], subjects: Sequence[Subject]) -> str:
         name = f"{row['model']}, {row['backend']}, {row['budget'].replace('=', ' ')}"
         spent = [f"{float(row['macs']):.2f}", f"{float(row['seconds']):.0f}"]
         body.append([name, f"{low:.2f}", f"{middle:.2f}", f"{high:.2f}", within, *spent])
-    return "\n\n".join([markdown(header, body), *provenance(rows)])
+    done = {(row["model"], row["backend"]) for row in rows if row["budget"] == BUDGET}
+    every = [(Path(name.removeprefix("sample:")).stem, backend) for name in MODELS for backend in BACKENDS]
+    left = ", ".join(f"{model} on {backend}" for model, backend in every if (model, backend) not in done)
+    gaps = [f"{MISSING.capitalize()} for {BUDGET.replace('=', ' ')}: {left}."] if left else []
+    return "\n\n".join([markdown(header, body), *gaps, *provenance(rows)])
 
 
 def subject_of(name: str, folder: Path, options: argparse.Namespace) -> Subject:
