@@ -387,9 +387,12 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ({}, "give exactly one of macs, params, keep, speedup and plan"),
-            ({"macs": 0.5, "keep": 0.5}, "give exactly one of macs, params, keep, speedup and plan"),
-            ({"macs": 0.5, "plan": Plan()}, "give exactly one of macs, params, keep, speedup and plan"),
+            ({}, "give exactly one of macs, params, keep, speedup, latency, fidelity and plan"),
+            ({"macs": 0.5, "keep": 0.5}, "give exactly one of macs, params, keep, speedup, latency, fidelity and plan"),
+            (
+                {"macs": 0.5, "plan": Plan()},
+                "give exactly one of macs, params, keep, speedup, latency, fidelity and plan",
+            ),
             ({"macs": 0}, "macs is 0; expected a fraction above 0 and at most 1"),
             ({"params": 1.5}, "params is 1.5; expected a fraction above 0 and at most 1"),
             ({"keep": -0.1}, "keep is -0.1; expected a fraction above 0 and at most 1"),

@@ -278,7 +278,7 @@ class TestDialects:
         ),
         ({"mode": "fast", "macs": 0.5}, "mode 'fast' is unknown; choose one of default, paper"),
         ({"mode": "default", "macs": 0.5, "rounds": 2}, "rounds are the paper's: give mode paper with them"),
-        ({"mode": "default"}, "give exactly one of macs, params, keep, speedup and plan"),
+        ({"mode": "default"}, "give exactly one of macs, params, keep, speedup, latency, fidelity and plan"),
     ],
 )
 def test_refused(options: dict[str, Any], message: str) -> None:
