@@ -1,7 +1,7 @@
 """Predicts the time of an engine from the widths of its groups: the sum of its pieces, scaled to the whole.
 
 A piece is timed at a dozen widths and between them taken for ``a + b macs + c elements``, with coefficients that are not
-negative: work, memory and what it costs to start. Whole engines at a few widths say by what both are to be multiplied: there
+negative: work, memory and what it costs to start. Whole engines at the same widths say by what both are to be multiplied: there
 a piece finds its data in the cache, or has to move it to another layout first.
 """
 
@@ -26,9 +26,6 @@ from modhifi_graph.passes.slim import Slim
 from modhifi_graph.progress import Progress, silent
 
 Counts = Mapping[Layout, int]
-
-WHOLE = 4
-"""So many whole engines are timed to scale the sum of the pieces."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +113,7 @@ def measured(
         progress("latency", number + 1, len(chosen))
     timer.save()
     found = [Law(own[name], *laws[name], _fit(np.array(seen))) for name, seen in rows.items()]
-    return LatencyModel(_scaled(found, dense, groups, chosen[:: len(chosen) // WHOLE], feeds, timer), timer.engine)
+    return LatencyModel(_scaled(found, dense, groups, chosen, feeds, timer), timer.engine)
 
 
 def _scaled(
