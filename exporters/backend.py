@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
 import onnx
@@ -129,6 +129,20 @@ def check_threads(threads: int, label: str) -> None:
     """InputError where the number of threads is negative."""
     if threads < 0:
         raise InputError(f"{label}: threads is {threads}; expected 0 (the runtime's default) or more")
+
+
+def check_names(feeds: Iterable[str], inputs: Sequence[InputSpec], label: str) -> None:
+    """InputError unless what is fed is what is wanted, by name."""
+    if set(feeds) != {spec.name for spec in inputs}:
+        raise InputError(f"{label}: fed {', '.join(feeds)}; expected {', '.join(spec.name for spec in inputs)}")
+
+
+def asked_for(outputs: Sequence[str] | None, given: Sequence[str], label: str) -> list[str]:
+    """The names of the outputs to return, all by default; InputError for one that there is not."""
+    names = list(given if outputs is None else outputs)
+    if unknown := set(names) - set(given):
+        raise InputError(f"{label}: asked for {', '.join(unknown)}; it gives {', '.join(given)}")
+    return names
 
 
 def source_of(model: Model) -> tuple[bytes | str, str]:

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modhifi_graph.errors import InputError, first_line
-from modhifi_graph.exporters.backend import Model, check_threads, importable
+from modhifi_graph.exporters.backend import Model, asked_for, check_threads, importable
 from modhifi_graph.exporters.inductor_signature import Signature, dtype_of
 from modhifi_graph.files import atomic_write
 from modhifi_graph.interface import InputSpec
@@ -77,9 +77,7 @@ class Engine:
         return self._signature.outputs
 
     def run(self, feeds: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None = None) -> dict[str, NDArray[Any]]:
-        names = list(self.outputs if outputs is None else outputs)
-        if unknown := set(names) - set(self.outputs):
-            raise InputError(f"{self.label}: asked for {', '.join(unknown)}; it gives {', '.join(self.outputs)}")
+        names = asked_for(outputs, self.outputs, self.label)
         self._signature.check(feeds, self.label)
         tensors = [
             _laid_out(_tensor(np.asarray(feeds[spec.name])).to(self.device), order)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modhifi_graph.errors import InputError
+from modhifi_graph.exporters.backend import check_names
 from modhifi_graph.interface import InputSpec
 
 if TYPE_CHECKING:
@@ -90,8 +91,7 @@ class Signature:
 
     def check(self, feeds: Mapping[str, NDArray[Any]], label: str) -> None:
         """InputError where the program was not compiled for these arrays: native code would read past their ends."""
-        if set(feeds) != {spec.name for spec in self.inputs}:
-            raise InputError(f"{label}: fed {', '.join(feeds)}; expected {', '.join(s.name for s in self.inputs)}")
+        check_names(feeds, self.inputs, label)
         lengths: dict[str, int] = {}
         for spec in self.inputs:
             array = np.asarray(feeds[spec.name])

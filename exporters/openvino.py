@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modhifi_graph.errors import InputError
-from modhifi_graph.exporters.backend import Model, check_threads, importable, source_of
+from modhifi_graph.exporters.backend import Model, check_names, check_threads, importable, source_of
 from modhifi_graph.files import atomic_write
 from modhifi_graph.interface import InputSpec
 
@@ -59,8 +59,7 @@ class Engine:
 
     def run(self, feeds: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None = None) -> dict[str, NDArray[Any]]:
         names = self.outputs if outputs is None else outputs
-        if set(feeds) != {spec.name for spec in self.inputs}:
-            raise InputError(f"{self.label}: fed {', '.join(feeds)}; expected {', '.join(s.name for s in self.inputs)}")
+        check_names(feeds, self.inputs, self.label)
         try:
             self._request.infer(dict(feeds), share_inputs=True)
             return {name: np.array(self._request.get_tensor(name).data) for name in names}

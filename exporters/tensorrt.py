@@ -21,7 +21,7 @@ import onnx
 from numpy.typing import NDArray
 
 from modhifi_graph.errors import InputError, first_line
-from modhifi_graph.exporters.backend import Model, check_threads, importable, source_of
+from modhifi_graph.exporters.backend import Model, asked_for, check_names, check_threads, importable, source_of
 from modhifi_graph.exporters.tensorrt_builder import built, log_of_all
 from modhifi_graph.exporters.tensorrt_graph import Range, prepared, ranges
 from modhifi_graph.exporters.tensorrt_runner import Runner
@@ -93,11 +93,8 @@ class Engine:
         return cls(label, specs, given, profile, threads, str(place), engine.name or "fp32", engine, runner, plan)
 
     def run(self, feeds: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None = None) -> dict[str, NDArray[Any]]:
-        names = list(self.outputs if outputs is None else outputs)
-        if unknown := set(names) - set(self.outputs):
-            raise InputError(f"{self.label}: asked for {', '.join(unknown)}; it gives {', '.join(self.outputs)}")
-        if set(feeds) != {spec.name for spec in self.inputs}:
-            raise InputError(f"{self.label}: fed {', '.join(feeds)}; expected {', '.join(s.name for s in self.inputs)}")
+        names = asked_for(outputs, self.outputs, self.label)
+        check_names(feeds, self.inputs, self.label)
         arrays = {spec.name: np.ascontiguousarray(feeds[spec.name]) for spec in self.inputs}
         for spec in self.inputs:
             _check_fed(arrays[spec.name], spec, self.profile[spec.name], self.label)

@@ -22,7 +22,7 @@ import onnx
 from numpy.typing import NDArray
 
 from modhifi_graph.errors import InputError
-from modhifi_graph.exporters.backend import Model
+from modhifi_graph.exporters.backend import IN_MEMORY, Model, serialised
 from modhifi_graph.interface import InputSpec
 
 
@@ -42,8 +42,8 @@ class IsolatedEngine:
         self._worker = subprocess.Popen(
             [sys.executable, "-m", "modhifi_graph.isolation"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
-        path = os.fspath(model) if not isinstance(model, onnx.ModelProto) else self._written(model)
         try:
+            path = self._written(model) if isinstance(model, onnx.ModelProto) else os.fspath(model)
             about = self._ask({"model": path, "options": dict(options)})
         except InputError:
             self.close()
@@ -86,7 +86,7 @@ class IsolatedEngine:
 
     def _written(self, model: onnx.ModelProto) -> str:
         path = Path(self._folder.name) / "model.onnx"
-        path.write_bytes(model.SerializeToString())
+        path.write_bytes(serialised(model, IN_MEMORY))
         return str(path)
 
     def _ask(self, question: dict[str, Any]) -> dict[str, Any]:

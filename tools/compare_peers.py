@@ -20,7 +20,8 @@ from pathlib import Path
 
 import torch
 
-from modhifi_graph.errors import InputError, ModhifiError
+from modhifi_graph.errors import InputError
+from tools.command import status_of
 from tools.paper import subjects
 from tools.paper.document import refill
 from tools.paper.drawing import draw
@@ -43,12 +44,7 @@ COLUMNS = 2
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
-    try:
-        _run(options)
-    except ModhifiError as error:
-        print(f"compare_peers: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return error.exit_code
-    return 0
+    return status_of("compare_peers", lambda: _run(options))
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -71,11 +67,10 @@ def _run(options: argparse.Namespace) -> None:
 def _choice(options: argparse.Namespace) -> Choice:
     """What is asked for, without the contenders that are not installed."""
     absent = {} if options.render else {name: field.missing(name) for name in field.NAMES}
-    names = [name for name in listed(options.only, field.NAMES, "--only") if absent.get(name) is None]
-    for reason in dict.fromkeys(
-        absent[name] for name in listed(options.only, field.NAMES, "--only") if absent.get(name)
-    ):
+    wanted = listed(options.only, field.NAMES, "--only")
+    for reason in dict.fromkeys(why for name in wanted if (why := absent.get(name))):
         say(f"left out: {reason}")
+    names = [name for name in wanted if absent.get(name) is None]
     backends, targets = listed(options.backends, BACKENDS, "--backends"), options.targets.split(",")
     return Choice(backends, targets, names, options.tries, options.seconds / 4, options.seconds)
 

@@ -25,9 +25,9 @@ from modhifi_graph.axes.layout import Layout
 from modhifi_graph.exporters import BACKENDS
 from modhifi_graph.frontends.onnx import OnnxFrontEnd
 from modhifi_graph.interface import random_inputs, specs_of
-from modhifi_graph.latency.model import measured, times
+from modhifi_graph.latency.model import at_widths, measured
 from modhifi_graph.latency.steps import best_step
-from modhifi_graph.latency.timer import Timer
+from modhifi_graph.latency.timer import Pieces, Timer
 from modhifi_graph.latency.widths import plan_of, width
 from modhifi_graph.options import made
 
@@ -47,7 +47,11 @@ def errors(model: str, backend: str, plans: int, threads: int, seed: int) -> tup
         slim = ir.to_proto(front.slimmed(plan_of(groups.groups, counts)).model)
         return statistics.median(timer.whole(slim, feeds) for _ in range(BUILDS))
 
-    step = best_step(groups.groups, lambda counts: sum(times(dense, groups, counts, feeds, timer).values()), cost.macs)
+    step = best_step(
+        groups.groups,
+        lambda counts: sum(Pieces(at_widths(dense, groups, counts), feeds).times(timer).values()),
+        cost.macs,
+    )
     start = whole({})
     law = measured(dense, groups, feeds, timer, step, seed=seed)
     chosen = _random_widths(groups, step, plans, seed)

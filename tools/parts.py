@@ -14,11 +14,12 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from modhifi_graph.errors import InputError, ModhifiError
+from modhifi_graph.errors import InputError
 from modhifi_graph.frontends.onnx import sample_accuracy
 from modhifi_graph.models import SAMPLE, open_model, to_proto
 from modhifi_graph.optimization import Optimized, optimize
 from tools.ablation import Score, chosen, command_score
+from tools.command import status_of
 
 PARTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "default": ("all of it", {}),
@@ -49,12 +50,7 @@ def measured(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
-    try:
-        _run(options)
-    except ModhifiError as error:
-        print(f"parts: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return error.exit_code
-    return 0
+    return status_of("parts", lambda: _run(options))
 
 
 def _run(options: argparse.Namespace) -> None:

@@ -25,7 +25,8 @@ from typing import Any
 
 import numpy as np
 
-from modhifi_graph.errors import InputError, ModhifiError
+from modhifi_graph.errors import InputError
+from tools.command import status_of
 from tools.compare_peers import DOCUMENT, OUT, ROOT
 from tools.paper import subjects
 from tools.paper.document import refill
@@ -162,12 +163,7 @@ def exported(name: str, folder: Path, options: argparse.Namespace) -> Subject:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
-    try:
-        _run(options)
-    except ModhifiError as error:
-        print(f"speedup_runs: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return error.exit_code
-    return 0
+    return status_of("speedup_runs", lambda: _run(options))
 
 
 def _run(options: argparse.Namespace) -> None:

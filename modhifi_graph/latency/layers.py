@@ -9,8 +9,8 @@ import numpy as np
 
 from modhifi_graph.dialects.onnx import Lifted
 from modhifi_graph.errors import InputError
-from modhifi_graph.latency.pieces import Piece, model_of, pieces
-from modhifi_graph.latency.timer import Timer
+from modhifi_graph.latency.pieces import Piece
+from modhifi_graph.latency.timer import Pieces, Timer
 
 DECIMALS = 6
 """Decimals of a millisecond that are kept; a nanosecond is already less than a clock can tell."""
@@ -37,7 +37,7 @@ def layer_times(
         milliseconds ``before`` and ``after``, None where the model has no such piece. ``not_timed``: ``name`` and ``reason`` of
         what the engine does not run alone.
     """
-    both = [_Pieces(model, feeds) for model in (dense, slim)]
+    both = [Pieces(model, feeds) for model in (dense, slim)]
     names = list(dict.fromkeys(name for side in both for name in side.parts))
     known = {name: next(side.parts[name] for side in both if name in side.parts) for name in names}
     times: dict[str, list[tuple[float | None, ...]]] = {name: [] for name in names}
@@ -62,23 +62,6 @@ def _median(times: Sequence[float | None]) -> float | None:
     """Of the rounds; None where there is no such piece."""
     found = [milliseconds for milliseconds in times if milliseconds is not None]
     return round(float(np.median(found)), DECIMALS) if found else None
-
-
-class _Pieces:
-    """The pieces of one model by name, with the activations that they read."""
-
-    def __init__(self, model: Lifted, feeds: Mapping[str, np.ndarray]) -> None:
-        self.model = model
-        self.parts: dict[str, Piece] = {piece.name: piece for piece in pieces(model.graph)}
-        read = list(dict.fromkeys(value.name for piece in self.parts.values() for value in piece.inputs))
-        self._values = {name: array.cpu().numpy() for name, array in model.runner(read, 0)(dict(feeds)).items()}
-
-    def time(self, name: str, timer: Timer) -> float | None:
-        piece = self.parts.get(name)
-        if piece is None:
-            return None
-        held = {value.name: self._values[value.name] for value in piece.inputs}
-        return timer(model_of(piece, self.model, self._values), held)
 
 
 def _known_as(piece: Piece) -> str:

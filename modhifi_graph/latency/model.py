@@ -19,8 +19,8 @@ from modhifi_graph.axes.branches import Branch
 from modhifi_graph.axes.groups import Groups
 from modhifi_graph.axes.layout import Layout
 from modhifi_graph.dialects.onnx import Lifted, lift
-from modhifi_graph.latency.pieces import Piece, model_of, pieces
-from modhifi_graph.latency.timer import Timer
+from modhifi_graph.latency.pieces import Piece, pieces
+from modhifi_graph.latency.timer import Pieces, Timer
 from modhifi_graph.latency.widths import configurations, plan_of
 from modhifi_graph.passes.slim import Slim
 from modhifi_graph.progress import Progress, silent
@@ -104,33 +104,26 @@ def measured(
     own = {piece.name: piece for piece in pieces(dense.graph)}
     laws = {name: _terms(piece, cost) for name, piece in own.items()}
     rows: dict[str, list[tuple[float, float, float]]] = {}
+    whole: list[float] = []
     chosen = configurations(groups.groups, step, seed)
     for number, counts in enumerate(chosen):
-        for name, milliseconds in times(dense, groups, counts, feeds, timer).items():
+        slim = at_widths(dense, groups, counts)
+        for name, milliseconds in Pieces(slim, feeds).times(timer).items():
             if name in laws:
                 macs, elements = (evaluate(polynomial, counts) for polynomial in laws[name])
                 rows.setdefault(name, []).append((macs, elements, milliseconds))
+        whole.append(timer.whole(ir.to_proto(slim.model), feeds))
         progress("latency", number + 1, len(chosen))
     timer.save()
     found = [Law(own[name], *laws[name], _fit(np.array(seen))) for name, seen in rows.items()]
-    return LatencyModel(_scaled(found, dense, groups, chosen, feeds, timer), timer.engine)
+    return LatencyModel(_scaled(found, chosen, whole), timer.engine)
 
 
-def _scaled(
-    laws: Sequence[Law],
-    dense: Lifted,
-    groups: Groups,
-    chosen: Sequence[Counts],
-    feeds: Mapping[str, np.ndarray],
-    timer: Timer,
-) -> list[Law]:
+def _scaled(laws: Sequence[Law], chosen: Sequence[Counts], whole: Sequence[float]) -> list[Law]:
     """The laws in the proportion in which starting and working count in whole engines."""
-    rows = []
-    for counts in chosen:
-        starts = sum(law.coefficients[0] for law in laws)
-        works = sum(law(counts) for law in laws) - starts
-        rows.append((starts, works, timer.whole(ir.to_proto(_slimmed(dense, groups, counts)), feeds)))
-    seen = np.array(rows)
+    starts = sum(law.coefficients[0] for law in laws)
+    works = [sum(law(counts) for law in laws) - starts for counts in chosen]
+    seen = np.array([(starts, work, taken) for work, taken in zip(works, whole, strict=True)])
     start, work = _nonnegative(seen[:, :2] / seen[:, 2:])
     return [
         replace(law, coefficients=(start * law.coefficients[0], *(work * c for c in law.coefficients[1:])))
@@ -138,24 +131,11 @@ def _scaled(
     ]
 
 
-def times(
-    dense: Lifted, groups: Groups, counts: Counts, feeds: Mapping[str, np.ndarray], timer: Timer
-) -> dict[str, float]:
-    """Every piece of the model at some widths, by name."""
-    lifted = lift(_slimmed(dense, groups, counts))
-    parts = pieces(lifted.graph)
-    names = list(dict.fromkeys(value.name for piece in parts for value in piece.inputs))
-    values = {name: array.numpy() for name, array in lifted.runner(names, 0)(dict(feeds)).items()}
-    return {
-        piece.name: timer(model_of(piece, lifted, values), {v.name: values[v.name] for v in piece.inputs})
-        for piece in parts
-    }
-
-
-def _slimmed(dense: Lifted, groups: Groups, counts: Counts) -> ir.Model:
+def at_widths(dense: Lifted, groups: Groups, counts: Counts) -> Lifted:
+    """The model at some widths."""
     slim = dense.model.clone()
     Slim(plan_of(groups.groups, counts))(slim)
-    return slim
+    return lift(slim)
 
 
 def _terms(piece: Piece, cost: Cost) -> tuple[Polynomial, Polynomial]:

@@ -17,9 +17,9 @@ from modhifi_graph.exporters.backend import Engine, backend
 from modhifi_graph.fidelity.analysis import Analysis
 from modhifi_graph.fidelity.selection import Budget, Limits, plan_of, select_all
 from modhifi_graph.latency.goal import Goal
-from modhifi_graph.latency.model import measured, times
+from modhifi_graph.latency.model import at_widths, measured
 from modhifi_graph.latency.steps import best_step
-from modhifi_graph.latency.timer import Timer
+from modhifi_graph.latency.timer import Pieces, Timer
 from modhifi_graph.plan import Plan
 from modhifi_graph.progress import Progress, silent
 from modhifi_graph.timing import compare
@@ -110,7 +110,9 @@ class Race:
     ) -> None:
         timer, cost = Timer(name, threads=threads), Cost(groups)
         self.step = limits.align or best_step(
-            groups.groups, lambda counts: sum(times(dense, groups, counts, feeds, timer).values()), cost.macs
+            groups.groups,
+            lambda counts: sum(Pieces(at_widths(dense, groups, counts), feeds).times(timer).values()),
+            cost.macs,
         )
         self._limits = limits
         self._model = measured(dense, groups, feeds, timer, self.step, seed=seed, progress=progress)

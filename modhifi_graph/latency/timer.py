@@ -10,9 +10,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from modhifi_graph.dialects.onnx import Lifted
 from modhifi_graph.exporters.backend import Engine, onnx_backend
 from modhifi_graph.latency.cache import Cache, folder
-from modhifi_graph.latency.pieces import signature
+from modhifi_graph.latency.pieces import Piece, model_of, pieces, signature
 
 SECONDS, FEWEST, MOST = 0.02, 7, 200
 """A piece is run for so long, at least and at most so often."""
@@ -54,6 +55,28 @@ class Timer:
     def save(self) -> None:
         """Keep what was measured for the next time."""
         self._cache.save()
+
+
+class Pieces:
+    """The pieces of one model by name, with the activations that they read in a run on ``feeds``."""
+
+    def __init__(self, model: Lifted, feeds: Mapping[str, NDArray[np.generic]]) -> None:
+        self.parts: dict[str, Piece] = {piece.name: piece for piece in pieces(model.graph)}
+        self._model = model
+        read = list(dict.fromkeys(value.name for piece in self.parts.values() for value in piece.inputs))
+        self._values = {name: array.cpu().numpy() for name, array in model.runner(read, 0)(dict(feeds)).items()}
+
+    def time(self, name: str, timer: Timer) -> float | None:
+        """Milliseconds of one piece; None where there is none of that name."""
+        piece = self.parts.get(name)
+        if piece is None:
+            return None
+        held = {value.name: self._values[value.name] for value in piece.inputs}
+        return timer(model_of(piece, self._model, self._values), held)
+
+    def times(self, timer: Timer) -> dict[str, float]:
+        """Milliseconds of all."""
+        return {name: found for name in self.parts if (found := self.time(name, timer)) is not None}
 
 
 def _median(engine: Engine, feeds: Mapping[str, NDArray[np.generic]], seconds: float = SECONDS) -> float:

@@ -17,8 +17,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from modhifi_graph.errors import InputError, ModhifiError
+from modhifi_graph.errors import InputError
 from modhifi_graph.files import atomic_write
+from tools.command import status_of
 from tools.paper import ablation, bounds, data, existence, language, noise, pruning, subjects, unlearning
 from tools.paper.document import filled
 from tools.paper.drawing import draw
@@ -36,12 +37,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
-    try:
-        _run(options)
-    except ModhifiError as error:
-        print(f"paper: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return error.exit_code
-    return 0
+    return status_of("paper", lambda: _run(options))
 
 
 def _run(options: argparse.Namespace) -> None:

@@ -1,0 +1,18 @@
+"""What tools that are run from the command line share."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from modhifi_graph.errors import ModhifiError
+
+
+def status_of(name: str, work: Callable[[], None]) -> int:
+    """The exit status of some work; where it fails for a reason that the user can mend, one line on standard error."""
+    try:
+        work()
+    except ModhifiError as error:
+        print(f"{name}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return error.exit_code
+    return 0
