@@ -40,7 +40,7 @@ MODELS = (
     "sample:digits-cnn", "sample:digits-vit", str(FILES / "mobilenet_v2_1.0_224_float.onnx"), "torchvision:resnet18",
     "torchvision:resnet50", "torchvision:vit_b_16", "torchvision:convnext_tiny",
 )  # fmt: skip
-UNTRAINED = ("--criterion", "magnitude", "--compensation", "none")
+UNTRAINED = ("--criterion", "magnitude", "--prices", "local", "--compensation", "none")
 """How models with random weights are optimised: what they answer is worth no observation and no repair."""
 RANDOM = "torchvision:"
 BUDGET = "speedup=1.5"

@@ -181,11 +181,12 @@ def analyse(
     moments = seen.observation.moments
     reads = streams.read_by(groups.coupling.graph, [meeting.op.outputs[0] for meeting in encounters], seen.consumers)
     shares = {m: max([seen.shares[c] for c in fed], default=1.0) for m, fed in zip(encounters, reads, strict=True)}
+    measuring = prices == "output"
     rankings: dict[Ranking, list[Consumer]] = {}
     by_contraction = {c.contraction: c for c in seen.consumers}
     for number, (group, consumers) in enumerate(members.items()):
         mine = [by_contraction[c.contraction] for c in consumers]
-        stops = sorted({min(group.size - 1, max(1, round(group.size * part))) for part in STOPS})
+        stops = sorted({min(group.size - 1, max(1, round(group.size * part))) for part in STOPS}) if measuring else []
         here = [meeting for (_, cut), meeting in met.items() if cut is group]
         ranking = rank(
             group,
@@ -202,7 +203,7 @@ def analyse(
     few = first_samples(batches, _samples(groups, len(rankings)))
     measured = measure(
         program,
-        list(rankings) if prices == "output" else [],
+        list(rankings) if measuring else [],
         rankings,
         moments,
         few,

@@ -182,7 +182,7 @@ def changes(matrices: Mapping[Projection, np.ndarray]) -> dict[str, Weights]:
 
 def mixed(weight: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """The weight of ``matrix^T y``, shape (1, o', p), for y = W x with W of shape (1, o, p)."""
-    return np.asarray(np.einsum("dc,gdp->gcp", matrix, weight.astype(np.float64)))
+    return np.asarray(matrix.T @ weight.astype(np.float64))
 
 
 def bias_array(projection: Projection) -> np.ndarray:
