@@ -20,7 +20,7 @@ from modhifi_graph.axes.groups import Groups
 from modhifi_graph.axes.layout import Layout
 from modhifi_graph.dialects.onnx import Lifted, lift
 from modhifi_graph.latency.pieces import Piece, pieces
-from modhifi_graph.latency.timer import Pieces, Timer
+from modhifi_graph.latency.timer import Pieces, Timer, Whole
 from modhifi_graph.latency.widths import configurations, plan_of
 from modhifi_graph.passes.slim import Slim
 from modhifi_graph.progress import Progress, silent
@@ -94,17 +94,18 @@ def measured(
     groups: Groups,
     feeds: Mapping[str, np.ndarray],
     timer: Timer,
+    whole: Whole,
     step: int,
     *,
     seed: int = 0,
     progress: Progress = silent,
 ) -> LatencyModel:
-    """Time the pieces of a model on ``feeds``, at the widths of :mod:`modhifi_graph.latency.widths`."""
+    """Time the pieces of a model on ``feeds``, and the ``whole``, at the widths of :mod:`modhifi_graph.latency.widths`."""
     cost = Cost(groups)
     own = {piece.name: piece for piece in pieces(dense.graph)}
     laws = {name: _terms(piece, cost) for name, piece in own.items()}
     rows: dict[str, list[tuple[float, float, float]]] = {}
-    whole: list[float] = []
+    taken: list[float] = []
     chosen = configurations(groups.groups, step, seed)
     for number, counts in enumerate(chosen):
         slim = at_widths(dense, groups, counts)
@@ -112,11 +113,11 @@ def measured(
             if name in laws:
                 macs, elements = (evaluate(polynomial, counts) for polynomial in laws[name])
                 rows.setdefault(name, []).append((macs, elements, milliseconds))
-        whole.append(timer.whole(ir.to_proto(slim.model), feeds))
+        taken.append(whole(ir.to_proto(slim.model)))
         progress("latency", number + 1, len(chosen))
     timer.save()
     found = [Law(own[name], *laws[name], _fit(np.array(seen))) for name, seen in rows.items()]
-    return LatencyModel(_scaled(found, chosen, whole), timer.engine)
+    return LatencyModel(_scaled(found, chosen, taken), timer.engine)
 
 
 def _scaled(laws: Sequence[Law], chosen: Sequence[Counts], whole: Sequence[float]) -> list[Law]:
