@@ -15,7 +15,7 @@ from modhifi_graph.axes.groups import Groups, find_groups
 from modhifi_graph.dialects.onnx import Lifted, lift
 from modhifi_graph.latency.model import LatencyModel, measured
 from modhifi_graph.latency.timer import Timer
-from modhifi_graph.latency.widths import LEVELS, configurations, width
+from modhifi_graph.latency.widths import configurations, width
 from modhifi_graph.models import normalise
 
 from ..oracles import small
@@ -125,9 +125,15 @@ def test_a_real_engine_grows_with_its_widths(monkeypatch: pytest.MonkeyPatch) ->
 
 class TestWidths:
     def test_they_are_multiples(self) -> None:
-        assert [width(64, level, 8) for level in LEVELS] == [64, 48, 32, 16]
-        assert [width(24, level, 16) for level in LEVELS] == [24, 16, 16, 16]
-        assert [width(5, level, 8) for level in LEVELS] == [5, 4, 2, 1]
+        levels = (1.0, 0.75, 0.5, 0.25)
+        assert [width(64, level, 8) for level in levels] == [64, 48, 32, 16]
+        assert [width(24, level, 16) for level in levels] == [24, 16, 16, 16]
+
+    def test_the_step_is_halved_for_narrow_groups(self) -> None:
+        levels = (1.0, 0.6, 0.2)
+        assert [width(16, level, 16) for level in levels] == [16, 8, 8]
+        assert [width(3, level, 8) for level in levels] == [3, 2, 2]
+        assert [width(1, level, 8) for level in levels] == [1, 1, 1]
 
     def test_groups_of_one_size_go_together_and_every_pair_of_levels_is_seen(self) -> None:
         _, groups = opened(small.build(TEXT))
@@ -136,5 +142,5 @@ class TestWidths:
         first, second = groups.groups
         pairs = {(counts[first.factor], counts[second.factor]) for counts in found[1:]}
         assert len(pairs) >= 8
-        assert {a for a, _ in pairs} == {16, 32, 48, 64}
+        assert {a for a, _ in pairs} == {16, 24, 32, 40, 48, 56, 64}, "odd multiples too"
         assert found == configurations(groups.groups, 8), "the same seed gives the same widths"
