@@ -1,8 +1,8 @@
 """Predicts the time of an engine from the widths of its groups: the sum of its pieces, scaled to the whole.
 
 A piece is timed at a dozen widths and between them taken for ``a + b macs + c elements``, with coefficients that are not
-negative: work, memory and what it costs to start. Whole engines at the same widths say by what both are to be multiplied: there
-a piece finds its data in the cache, or has to move it to another layout first.
+negative: work, memory and what it costs to start. A dozen whole engines say by what each is to be multiplied: there a piece
+finds its data in the cache, or has to move it to another layout first.
 """
 
 from __future__ import annotations
@@ -20,12 +20,15 @@ from modhifi_graph.axes.groups import Groups
 from modhifi_graph.axes.layout import Layout
 from modhifi_graph.dialects.onnx import Lifted, lift
 from modhifi_graph.latency.pieces import Piece, pieces
-from modhifi_graph.latency.timer import Pieces, Timer
-from modhifi_graph.latency.widths import configurations, plan_of
+from modhifi_graph.latency.timer import Pieces, Timer, Whole
+from modhifi_graph.latency.widths import configurations, mixtures, plan_of
 from modhifi_graph.passes.slim import Slim
 from modhifi_graph.progress import Progress, silent
 
 Counts = Mapping[Layout, int]
+
+DRAWN = 0.1
+"""A scale that is off the common one by all of it costs as much as an engine that is off by so much."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,8 +41,12 @@ class Law:
     coefficients: tuple[float, float, float]
 
     def __call__(self, counts: Counts) -> float:
+        return sum(self.terms(counts))
+
+    def terms(self, counts: Counts) -> tuple[float, float, float]:
+        """What starting, multiplying and moving take of it."""
         a, b, c = self.coefficients
-        return a + b * evaluate(self.macs, counts) + c * evaluate(self.elements, counts)
+        return a, b * evaluate(self.macs, counts), c * evaluate(self.elements, counts)
 
     @property
     def factors(self) -> set[Layout]:
@@ -94,40 +101,49 @@ def measured(
     groups: Groups,
     feeds: Mapping[str, np.ndarray],
     timer: Timer,
+    whole: Whole,
     step: int,
     *,
     seed: int = 0,
     progress: Progress = silent,
 ) -> LatencyModel:
-    """Time the pieces of a model on ``feeds``, at the widths of :mod:`modhifi_graph.latency.widths`."""
+    """Time the pieces of a model on ``feeds``, and the ``whole``, at the widths of :mod:`modhifi_graph.latency.widths`."""
     cost = Cost(groups)
     own = {piece.name: piece for piece in pieces(dense.graph)}
     laws = {name: _terms(piece, cost) for name, piece in own.items()}
     rows: dict[str, list[tuple[float, float, float]]] = {}
-    whole: list[float] = []
-    chosen = configurations(groups.groups, step, seed)
-    for number, counts in enumerate(chosen):
+    alike, mixed = configurations(groups.groups, step, seed), mixtures(groups.groups, step, seed)
+    for number, counts in enumerate(alike):
         slim = at_widths(dense, groups, counts)
         for name, milliseconds in Pieces(slim, feeds).times(timer).items():
             if name in laws:
                 macs, elements = (evaluate(polynomial, counts) for polynomial in laws[name])
                 rows.setdefault(name, []).append((macs, elements, milliseconds))
-        whole.append(timer.whole(ir.to_proto(slim.model), feeds))
-        progress("latency", number + 1, len(chosen))
+        progress("latency", number + 1, len(alike) + len(mixed))
     timer.save()
+    taken: list[float] = []
+    for number, counts in enumerate(mixed):
+        taken.append(whole(ir.to_proto(at_widths(dense, groups, counts).model)))
+        progress("latency", len(alike) + number + 1, len(alike) + len(mixed))
     found = [Law(own[name], *laws[name], _fit(np.array(seen))) for name, seen in rows.items()]
-    return LatencyModel(_scaled(found, chosen, whole), timer.engine)
+    return LatencyModel(_scaled(found, mixed, taken), timer.engine)
 
 
 def _scaled(laws: Sequence[Law], chosen: Sequence[Counts], whole: Sequence[float]) -> list[Law]:
-    """The laws in the proportion in which starting and working count in whole engines."""
-    starts = sum(law.coefficients[0] for law in laws)
-    works = [sum(law(counts) for law in laws) - starts for counts in chosen]
-    seen = np.array([(starts, work, taken) for work, taken in zip(works, whole, strict=True)])
-    start, work = _nonnegative(seen[:, :2] / seen[:, 2:])
+    """The laws in the proportion in which starting, multiplying and moving count in whole engines.
+
+    Widths change the last two together. So they are drawn to the scale that would be best for both: where a dozen engines
+    cannot tell them apart, neither is left out.
+    """
+    parts = np.array([np.sum([law.terms(counts) for law in laws], axis=0) for counts in chosen])
+    seen = parts / np.array(whole)[:, None]
+    together = _nonnegative(np.column_stack([seen[:, 0], seen[:, 1:].sum(1)]))[1]
+    drawn = np.eye(3)[1:] / max(together, 1e-30)
+    a, b, c = _nonnegative(np.vstack([seen, DRAWN * drawn]), np.append(np.ones(len(seen)), [DRAWN, DRAWN]))
     return [
-        replace(law, coefficients=(start * law.coefficients[0], *(work * c for c in law.coefficients[1:])))
+        replace(law, coefficients=(a * start, b * macs, c * elements))
         for law in laws
+        for start, macs, elements in [law.coefficients]
     ]
 
 
@@ -153,15 +169,16 @@ def _fit(rows: np.ndarray) -> tuple[float, float, float]:
     return float(a), float(b), float(c)
 
 
-def _nonnegative(design: np.ndarray) -> np.ndarray:
-    """The x >= 0 for which ``design x`` is nearest to one: the best of all choices of columns, of which there are few."""
+def _nonnegative(design: np.ndarray, target: np.ndarray | None = None) -> np.ndarray:
+    """The x >= 0 for which ``design x`` is nearest to a target, or to one: the best of all choices of the few columns."""
+    target = np.ones(len(design)) if target is None else target
     scale = np.maximum(np.abs(design).max(0), 1e-30)
     best, least = np.zeros(design.shape[1]), np.inf
     for count in range(1, design.shape[1] + 1):
         for columns in map(list, itertools.combinations(range(design.shape[1]), count)):
             part = (design / scale)[:, columns]
-            found = np.linalg.lstsq(part, np.ones(len(part)), rcond=None)[0]
-            error = float(np.square(part @ found - 1).sum())
+            found = np.linalg.lstsq(part, target, rcond=None)[0]
+            error = float(np.square(part @ found - target).sum())
             if (found >= 0).all() and error < least:
                 best, least = np.zeros(design.shape[1]), error
                 best[columns] = found / scale[columns]

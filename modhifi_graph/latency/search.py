@@ -115,7 +115,8 @@ class Race:
             cost.macs,
         )
         self._limits = limits
-        self._model = measured(dense, groups, feeds, timer, self.step, seed=seed, progress=progress)
+        whole = timer.beside(ir.to_proto(dense.model), feeds)
+        self._model = measured(dense, groups, feeds, timer, whole, self.step, seed=seed, progress=progress)
         self._backend, self._threads = backend(name), threads
         self._original, self._slimmed, self._analysis, self._settings = original, slimmed, analysis, settings
         self._feeds, self._seed, self._progress = feeds, seed, progress

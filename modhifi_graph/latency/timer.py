@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import onnx
@@ -14,11 +14,18 @@ from modhifi_graph.dialects.onnx import Lifted
 from modhifi_graph.exporters.backend import Engine, onnx_backend
 from modhifi_graph.latency.cache import Cache, folder
 from modhifi_graph.latency.pieces import Piece, model_of, pieces, signature
+from modhifi_graph.timing import compare
 
 SECONDS, FEWEST, MOST = 0.02, 7, 200
 """A piece is run for so long, at least and at most so often."""
 
 WARMUP = 3
+
+WHOLE = 0.2
+"""Seconds that a whole model is run for."""
+
+Whole = Callable[[onnx.ModelProto], float]
+"""Milliseconds of a whole model."""
 
 
 class Timer:
@@ -42,15 +49,35 @@ class Timer:
         key = signature(model)
         found = self._cache.get(key)
         if found is None:
-            engine = self._backend.build(model, threads=self._threads, device=self._device)
-            found = max(0.0, _median(engine, feeds) - self._call)
+            found = max(0.0, _median(self._built(model), feeds) - self._call)
             self._cache.put(key, found)
             self.measured += 1
         return found
 
-    def whole(self, model: onnx.ModelProto, feeds: Mapping[str, NDArray[np.generic]]) -> float:
-        """The same for a whole model, which is always timed."""
-        return _median(self._backend.build(model, threads=self._threads, device=self._device), feeds, 10 * SECONDS)
+    def beside(self, model: onnx.ModelProto, feeds: Mapping[str, NDArray[np.generic]]) -> Whole:
+        """Times other whole models in turns with this one: what the machine does meanwhile befalls both.
+
+        A time is the ratio of both, in milliseconds of the machine as it was when this one was timed alone.
+        """
+        engine = self._built(model)
+        alone = _median(engine, feeds, WHOLE)
+
+        def whole(other: onnx.ModelProto) -> float:
+            compiled = self._built(other)
+            found = compare(
+                lambda: engine.run(feeds),
+                lambda: compiled.run(feeds),
+                seconds=2 * WHOLE,
+                warmup=WARMUP,
+                min_runs=FEWEST,
+            )
+            assert found.speedup is not None
+            return alone / found.speedup
+
+        return whole
+
+    def _built(self, model: onnx.ModelProto) -> Engine:
+        return self._backend.build(model, threads=self._threads, device=self._device)
 
     def save(self) -> None:
         """Keep what was measured for the next time."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,7 +15,7 @@ from modhifi_graph.axes.groups import Groups, find_groups
 from modhifi_graph.dialects.onnx import Lifted, lift
 from modhifi_graph.latency.model import LatencyModel, measured
 from modhifi_graph.latency.timer import Timer
-from modhifi_graph.latency.widths import LEVELS, configurations, width
+from modhifi_graph.latency.widths import configurations, width
 from modhifi_graph.models import normalise
 
 from ..oracles import small
@@ -35,9 +35,8 @@ class KnownTimer:
         self.asked += 1
         return START + work(model)
 
-    def whole(self, model: onnx.ModelProto, feeds: Mapping[str, np.ndarray]) -> float:
-        inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
-        return START * len(layers(inferred)) / 2 + 1.5 * work(inferred)
+    def beside(self, model: onnx.ModelProto, feeds: Mapping[str, np.ndarray]) -> Callable[[onnx.ModelProto], float]:
+        return lambda other: START * len(layers(other)) / 2 + 1.5 * work(other)
 
     def save(self) -> None:
         pass
@@ -73,11 +72,18 @@ def opened(model: onnx.ModelProto) -> tuple[Lifted, Groups]:
     return whole, find_groups(couple(whole.graph))
 
 
+def at_width_eight(
+    dense: Lifted, groups: Groups, feeds: Mapping[str, np.ndarray], timer: KnownTimer | Timer
+) -> LatencyModel:
+    whole = timer.beside(ir.to_proto(dense.model), feeds)
+    return measured(dense, groups, feeds, timer, whole, 8)  # type: ignore[arg-type]
+
+
 @pytest.fixture(scope="module")
 def known() -> tuple[LatencyModel, Groups]:
     model = small.build(TEXT)
     whole, groups = opened(model)
-    return measured(whole, groups, small.samples(model, 0, 1), KnownTimer(), 8), groups  # type: ignore[arg-type]
+    return at_width_eight(whole, groups, small.samples(model, 0, 1), KnownTimer()), groups
 
 
 def test_it_finds_the_law(known: tuple[LatencyModel, Groups]) -> None:
@@ -108,20 +114,26 @@ def test_a_real_engine_grows_with_its_widths(monkeypatch: pytest.MonkeyPatch) ->
     model = small.build(TEXT.replace("64", "512").replace("128", "1024"))
     whole, groups = opened(model)
     timer = Timer("onnxruntime", threads=1)
-    found = measured(whole, groups, small.samples(model, 0, 8), timer, 8)
+    found = at_width_eight(whole, groups, small.samples(model, 0, 8), timer)
     half = {group.factor: group.size // 2 for group in groups.groups}
     assert 0 < found.total(half)[0] < found.total()[0]
     assert found.engine["backend"] == "onnxruntime"
     asked = timer.measured
-    measured(whole, groups, small.samples(model, 0, 8), timer, 8)
+    at_width_eight(whole, groups, small.samples(model, 0, 8), timer)
     assert timer.measured == asked, "what has been timed is not timed again"
 
 
 class TestWidths:
     def test_they_are_multiples(self) -> None:
-        assert [width(64, level, 8) for level in LEVELS] == [64, 48, 32, 16]
-        assert [width(24, level, 16) for level in LEVELS] == [24, 16, 16, 16]
-        assert [width(5, level, 8) for level in LEVELS] == [5, 4, 2, 1]
+        levels = (1.0, 0.75, 0.5, 0.25)
+        assert [width(64, level, 8) for level in levels] == [64, 48, 32, 16]
+        assert [width(24, level, 16) for level in levels] == [24, 16, 16, 16]
+
+    def test_the_step_is_halved_for_narrow_groups(self) -> None:
+        levels = (1.0, 0.6, 0.2)
+        assert [width(16, level, 16) for level in levels] == [16, 8, 8]
+        assert [width(3, level, 8) for level in levels] == [3, 2, 2]
+        assert [width(1, level, 8) for level in levels] == [1, 1, 1]
 
     def test_groups_of_one_size_go_together_and_every_pair_of_levels_is_seen(self) -> None:
         _, groups = opened(small.build(TEXT))
@@ -130,5 +142,5 @@ class TestWidths:
         first, second = groups.groups
         pairs = {(counts[first.factor], counts[second.factor]) for counts in found[1:]}
         assert len(pairs) >= 8
-        assert {a for a, _ in pairs} == {16, 32, 48, 64}
+        assert {a for a, _ in pairs} == {16, 24, 32, 40, 48, 56, 64}, "odd multiples too"
         assert found == configurations(groups.groups, 8), "the same seed gives the same widths"
