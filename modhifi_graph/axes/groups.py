@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from modhifi_graph.axes.coupling import Coupling, Pinned
-from modhifi_graph.axes.layout import Layout, leaves, nested_twice
+from modhifi_graph.axes.layout import Layout, leaves, nested_twice, run_length
 from modhifi_graph.axes.notation import Run
 from modhifi_graph.graph import Op, Value
 
@@ -66,6 +67,11 @@ class Group:
     kind: str
     producers: tuple[Use, ...]
     consumers: tuple[Contraction, ...]
+
+    @property
+    def channels(self) -> int:
+        """How many neighbouring channels each component is: 64 for a head of 64 dimensions, 1 for most."""
+        return math.gcd(*(run_length(use.layout, self.factor) for use in self.producers))
 
 
 @dataclass(frozen=True, eq=False)

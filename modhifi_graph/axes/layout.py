@@ -171,6 +171,19 @@ def owners(layout: Layout, factor: Layout) -> np.ndarray:
     return result
 
 
+def run_length(layout: Layout, factor: Layout) -> int:
+    """How many neighbouring positions of an axis belong to one of ``factor`` (in a sum: a divisor of all); 0 for none."""
+    layout = find(layout)
+    if layout.kind is Kind.LEAF:
+        return int(layout is factor)
+    if layout.kind is Kind.SUM:
+        return math.gcd(*(run_length(part, factor) for part in layout.parts))
+    found = 0
+    for part in layout.parts:
+        found = run_length(part, factor) or found * (part.size or 0)
+    return found
+
+
 def length(layout: Layout, counts: Mapping[Layout, int]) -> int | None:
     """The length of an axis when every leaf in ``counts`` has that many positions left; None where that is open."""
     layout = find(layout)

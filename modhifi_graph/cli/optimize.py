@@ -122,7 +122,8 @@ def optimize(
         list[str] | None, typer.Option(help="Leave groups or parameters that match whole (repeatable).")
     ] = None,
     align: Annotated[
-        int | None, typer.Option(min=1, help="Keep multiples of this; default 8 for groups of 64 and more, else 1.")
+        int | None,
+        typer.Option(min=1, help="Keep multiples of so many channels; default 8 for groups of 64 and more, else 1."),
     ] = None,
     min_keep: Annotated[int, typer.Option(min=1, help="Components that every group keeps at least.")] = 1,
     preprocess: Annotated[

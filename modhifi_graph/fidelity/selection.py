@@ -8,6 +8,7 @@ anew after each step. The cheapest offer is taken until the budget is met.
 from __future__ import annotations
 
 import fnmatch
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -78,7 +79,8 @@ class Limits:
     Attributes
     ----------
     only, skip : glob patterns on group and parameter names; ``only`` empty means every group.
-    align : channel multiple, or None for 8 in groups of 64 and more and 1 below.
+    align : channel multiple, or None for 8 in groups of 64 and more and 1 below. A component of several channels, as a
+        head is, counts for as many.
     min_keep : fewest components of a group that stay, at least 1.
     """
 
@@ -98,7 +100,7 @@ class Limits:
 
     def step(self, group: Group) -> int:
         if self.align is not None:
-            return self.align
+            return self.align // math.gcd(self.align, group.channels)
         return WIDE_STEP if group.size >= WIDE else 1
 
     def fewest(self, group: Group) -> int:

@@ -68,14 +68,22 @@ class Attempt:
 
 @dataclass(frozen=True, eq=False)
 class Search:
-    """What the loop has come to: the plan, and every attempt in order."""
+    """What the loop has come to: the plan, every attempt in order, and which of them the plan is of, if any."""
 
     plan: Plan
     attempts: tuple[Attempt, ...]
     met: bool
+    chosen: int | None
+
+    @classmethod
+    def of(cls, found: Sequence[tuple[Attempt, Plan]], taken: tuple[Attempt, Plan], *, met: bool) -> Search:
+        """One of several attempts."""
+        number = next(number for number, (attempt, _) in enumerate(found) if attempt is taken[0])
+        return cls(taken[1], tuple(attempt for attempt, _ in found), met, number)
 
     def to_json(self) -> dict[str, object]:
-        return {"met": self.met, "attempts": [asdict(attempt) for attempt in self.attempts]}
+        tried = [{**asdict(attempt), "chosen": number == self.chosen} for number, attempt in enumerate(self.attempts)]
+        return {"met": self.met, "attempts": tried}
 
 
 class Race:
@@ -142,8 +150,8 @@ class Race:
                 break
             fraction = min(1.0, _next([(a.fraction, share(a, goal)) for a, _ in found]))
         self._progress("search", ATTEMPTS, ATTEMPTS)
-        attempt, plan = _best(found, goal)
-        return Search(plan, tuple(a for a, _ in found), share(attempt, goal) >= MET)
+        taken = _best(found, goal)
+        return Search.of(found, taken, met=share(taken[0], goal) >= MET)
 
     def fastest(self, least: float, fidelity: Callable[[Plan], float]) -> Search:
         """The plan with the fastest engine whose repaired outputs keep a fidelity.
@@ -167,10 +175,9 @@ class Race:
                 break
         self._progress("search", ATTEMPTS, ATTEMPTS)
         kept_enough = [(a, p) for a, p in found if a.fidelity is not None and a.fidelity >= least]
-        attempts = tuple(a for a, _ in found)
         if not kept_enough:
-            return Search(self.plan(1.0, self.step), attempts, met=True)
-        return Search(max(kept_enough, key=lambda pair: pair[0].speedup)[1], attempts, met=True)
+            return Search(self.plan(1.0, self.step), tuple(a for a, _ in found), met=True, chosen=None)
+        return Search.of(found, max(kept_enough, key=lambda pair: pair[0].speedup), met=True)
 
     def plan(self, fraction: float, step: int) -> Plan:
         """What goes, in multiples of ``step``, for the engine to take this fraction of the dense time, as predicted."""

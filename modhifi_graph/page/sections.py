@@ -86,13 +86,15 @@ def speed(report: Report) -> Speed | None:
     points, rows = _points(report)
     tried = report.get("search", {}).get("attempts", [])
     estimates = [
-        charts.Estimate(str(number), attempt["speedup"], tuple(attempt["interval"]))
+        charts.Estimate(f"{number}, taken", attempt["speedup"], tuple(attempt["interval"]), "taken")
+        if attempt.get("chosen")
+        else charts.Estimate(str(number), attempt["speedup"], tuple(attempt["interval"]))
         for number, attempt in enumerate(tried, 1)
     ]
     if estimates and report.get("interval"):
         estimates.append(charts.Estimate("repaired", report["speedup"], tuple(report["interval"]), "slim"))
     drawn = charts.estimates(estimates, _asked(report)) if estimates else None
-    rows += [_row(f"attempt {e.label}", e.speedup, e.interval, None) for e in estimates if e.kind == "other"]
+    rows += [_row(f"attempt {e.label}", e.speedup, e.interval, None) for e in estimates if e.kind != "slim"]
     if len(points) < 2 and drawn is None:
         return None
     return Speed(charts.front(points) if len(points) > 1 else None, drawn, rows)

@@ -18,6 +18,7 @@ from modhifi_graph.axes.layout import (
     owners,
     product,
     render,
+    run_length,
 )
 
 from .trees import keeps, layouts
@@ -129,3 +130,21 @@ def test_each_position_belongs_to_what_keeps_it(layout):
             others = np.delete(np.arange(factor.size), component)
             lost = np.setdiff1d(np.arange(layout.size), kept(layout, {factor: others}))
             np.testing.assert_array_equal(lost, np.flatnonzero(owner == component))
+
+
+@given(layouts())
+def test_a_component_comes_in_whole_runs(layout):
+    for factor in set(leaves(layout)) - nested_twice(layout):
+        owner, run = owners(layout, factor), run_length(layout, factor)
+        ends = np.flatnonzero(np.diff(owner, prepend=-2, append=-2))
+        lengths = np.diff(ends)[owner[ends[:-1]] >= 0]
+        assert run >= 1
+        assert not (lengths % run).any()
+    assert run_length(layout, leaf(2)) == 0
+
+
+def test_a_head_comes_in_runs_of_its_dimensions():
+    h, d, c = leaf(12), leaf(64), leaf(96)
+    packed = concatenation([product([h, d])] * 3)
+    assert (run_length(packed, h), run_length(packed, d), run_length(packed, c)) == (64, 1, 0)
+    assert run_length(concatenation([product([h, d]), product([h, c])]), h) == 32

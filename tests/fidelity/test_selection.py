@@ -176,6 +176,16 @@ class TestLimits:
             select(rankings("conv_chain"), cost("conv_chain"), Budget("macs", 0.1), Limits(align=16)).values()
         ) == {0}
 
+    def test_a_component_of_several_channels_counts_for_as_many(self) -> None:
+        heads, dims = (
+            next(g for g in net("attention_gqa").groups.groups if g.kind == k) for k in ("heads", "head dims")
+        )
+        assert heads.channels > 1 == dims.channels
+        for align in (1, heads.channels, 2 * heads.channels):
+            limits = Limits(align=align)
+            assert limits.step(dims) == align
+            assert limits.step(heads) * heads.channels == max(align, heads.channels)
+
     def test_narrow_groups_are_cut_one_by_one_by_default(self) -> None:
         limits = Limits()
         assert [limits.step(g) for g in net("wide").groups.groups] == [8, 8]

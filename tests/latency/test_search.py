@@ -113,6 +113,8 @@ def test_the_fastest_that_keeps_a_fidelity(known: Callable[[float], None], least
     kept = [attempt for attempt in attempts if attempt["fidelity"] >= least]
     assert found.report["fidelity"] == max(kept, key=lambda attempt: attempt["speedup"])["fidelity"] >= least
     assert found.plan, "something goes"
+    (taken,) = [attempt for attempt in attempts if attempt["chosen"]]
+    assert taken["fidelity"] == found.report["fidelity"]
     assert all(a["speedup"] > max(k["speedup"] for k in kept) for a in attempts if a["fidelity"] < least)
 
 

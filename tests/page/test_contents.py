@@ -55,18 +55,25 @@ class TestSpeed:
         ]
 
     def test_attempts_of_a_search(self) -> None:
-        tried = [{"fraction": 0.5, "speedup": 1.9, "interval": [1.7, 2.1]}]
-        found = sections.speed(report(search={"met": True, "step": 8, "attempts": tried}))
+        tried = [
+            {"fraction": 0.6, "speedup": 1.5, "interval": [1.4, 1.6], "chosen": False},
+            {"fraction": 0.5, "speedup": 1.9, "interval": [1.7, 2.1], "chosen": True},
+        ]
+        found = sections.speed(report(search={"met": True, "attempts": tried}))
         assert found is not None
         assert found.attempts is not None
-        assert found.rows[-1] == ["attempt 1", "1.900", "1.700 to 2.100", ""]
+        assert found.attempts.count('class="point taken"') == 1
+        assert found.rows[-2:] == [
+            ["attempt 1", "1.500", "1.400 to 1.600", ""],
+            ["attempt 2, taken", "1.900", "1.700 to 2.100", ""],
+        ]
 
     def test_a_front_and_attempts_with_fidelity_are_points(self) -> None:
         front = [
             {"speedup": s, "interval": [s, s], "fidelity": f, "macs": 1, "file": "f"} for s, f in ((1.5, 0.9), (3, 0.5))
         ]
         tried = [{"fraction": 0.5, "speedup": 1.9, "interval": [1.7, 2.1], "fidelity": 0.7}]
-        found = sections.speed(report(front=front, search={"met": True, "step": 8, "attempts": tried}))
+        found = sections.speed(report(front=front, search={"met": True, "attempts": tried}))
         assert found is not None
         assert [row[0] for row in found.rows] == ["dense", "f", "f", "attempt", "slim", "attempt 1"]
         assert found.front is not None
