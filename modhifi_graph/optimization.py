@@ -60,7 +60,7 @@ def optimize(
     bench_seconds: float = 2.0,
     batch: int = 1,
     device: str | None = None,
-    depth: bool = False,
+    depth: bool | None = None,
     mirror: bool | None = None,
     prices: str = "output",
     details: bool = False,
@@ -121,8 +121,9 @@ def optimize(
     threads, bench_seconds, batch : how latency is measured; see :func:`modhifi_graph.benchmark.bench`. 0 seconds: not at all.
     device : str, optional
         Where a module is observed and repaired; where its parameters are, by default.
-    depth : bool, default False
-        Let whole residual branches go as well, where that costs less than narrower layers; with ``macs`` or ``params``.
+    depth : bool, optional
+        Let whole residual branches go as well, where that costs less than narrower layers. By default with ``speedup``,
+        ``latency`` and ``fidelity``: a layer that is gone saves more time than multiply-accumulates. Not with ``keep``.
     mirror : bool, optional
         Calibrate on the mirror image of each picture as well; by default where small photographs are few. Not in mode "paper".
     prices : str, default "output"

@@ -48,7 +48,7 @@ class Options:
     bench_seconds: float = 2.0
     batch: int = 1
     device: str | None = None
-    depth: bool = False
+    depth: bool | None = None
     mirror: bool | None = None
     prices: str = "output"
     backend: str = "onnxruntime"
@@ -105,8 +105,16 @@ class Options:
             )
 
     @property
+    def deep(self) -> bool:
+        """Whether branches may go: where nobody said so, if time is what counts and it is known what they are worth."""
+        if self.depth is not None:
+            return self.depth
+        measured = self.criterion not in ("magnitude", "random") and self.prices == "output"
+        return self.goal is not None and measured and self.compensation not in local.METHODS
+
+    @property
     def needs_data(self) -> bool:
-        scored = self.plan is None and (self.depth or self.criterion not in ("magnitude", "random"))
+        scored = self.plan is None and (self.deep or self.criterion not in ("magnitude", "random"))
         return scored or self.compensation != "none" or self.reestimate_batchnorm
 
     @property
@@ -131,7 +139,7 @@ class Options:
             "samples": samples,
             "fold_batchnorm": self.fold_batchnorm,
             **({"reestimate_batchnorm": True} if self.reestimate_batchnorm else {}),
-            **({"depth": True} if self.depth else {}),
+            **({"depth": True} if self.deep else {}),
             **({"prices": self.prices} if self.prices != "output" else {}),
         }
 

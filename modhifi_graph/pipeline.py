@@ -22,8 +22,9 @@ from modhifi_graph.fidelity.batchnorm import reestimate
 from modhifi_graph.fidelity.compensation import compensate
 from modhifi_graph.fidelity.selection import Budget, plan_of, select_all
 from modhifi_graph.frontends.frontend import Finished, FrontEnd, Optimized
+from modhifi_graph.latency.attempts import best_share
 from modhifi_graph.latency.goal import Goal
-from modhifi_graph.latency.search import Race, Search, best_share
+from modhifi_graph.latency.search import Race, Search
 from modhifi_graph.mirrors import with_mirrors
 from modhifi_graph.options import Options
 from modhifi_graph.plan import Plan
@@ -107,10 +108,10 @@ class Job:
             found.append(self.hand_back(self.repaired(searched.plan), searched, goal))
         return found
 
-    def selected(self, budget: Budget) -> Plan:
-        """The plan that meets a budget."""
+    def selected(self, budget: Budget, *, deep: bool = True) -> Plan:
+        """The plan that meets a budget, of branches too where they have prices, unless they are to stay."""
         assert self._analysis is not None
-        rankings, branches = self._analysis.rankings, self._analysis.branches
+        rankings, branches = self._analysis.rankings, self._analysis.branches if deep else {}
         removed, gone = select_all(rankings, branches, self._cost, budget, self.options.limits)
         samples = self._data.samples if self._data is not None else 0
         return plan_of(rankings, removed, self.options.settings(samples), gone)
@@ -198,7 +199,7 @@ class Job:
             return None
         if self._data is None:
             return unobserved(groups, options.criterion, options.limits.allows, options.seed)
-        branches = [b for b in find_branches(groups).found if options.limits.allows_branch(b)] if options.depth else []
+        branches = [b for b in find_branches(groups).found if options.limits.allows_branch(b)] if options.deep else []
         return analyse(
             self._front.program,
             groups,

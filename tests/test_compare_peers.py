@@ -84,6 +84,8 @@ def test_macs_is_what_optimize_makes(tmp_path: Path) -> None:
     subject = subjects.given(str(tmp_path / "m.onnx"), str(tmp_path / "c.npz"), "rate {}", None, False, 64, 0, 1)
     ours_by_macs = ours.contenders(subject)["macs"]
     made, bare = ours_by_macs.finished("onnxruntime", 0.5), ours_by_macs.slim("onnxruntime", 0.5)
+    deep = ours.contenders(subject)["macs-depth"].slim("onnxruntime", 0.5)
+    assert equal_latency.macs(deep) <= 0.5 * equal_latency.macs(model)
     expected = optimize(tmp_path / "m.onnx", subject.calib, macs=0.5, threads=1, bench_seconds=0).model
     held, wanted = ({t.name: onnx.numpy_helper.to_array(t) for t in m.graph.initializer} for m in (made, expected))
     assert held.keys() == wanted.keys()

@@ -17,6 +17,7 @@ from modhifi_graph.exporters.onnxruntime import Engine
 from modhifi_graph.fidelity.scores import CRITERIA
 from modhifi_graph.models import open_model
 from modhifi_graph.optimization import Optimized, optimize
+from modhifi_graph.options import made
 from modhifi_graph.passes.compensate import METHODS
 from modhifi_graph.plan import GroupPlan, Plan
 from modhifi_graph.verification import verify_files
@@ -378,6 +379,13 @@ class TestDepth:
         calib = feeds("residual_projection")
         for limits in ({"skip": ("w4",)}, {"only": ("w1",)}):
             assert quick(self.idle(), calib, macs=0.8, depth=True, **limits).plan.branches == ()
+
+    def test_by_default_they_may_go_where_time_counts_and_prices_are_measured(self) -> None:
+        for goal in ({"speedup": 1.5}, {"latency": 3.0}, {"fidelity": 0.9}):
+            assert made(**goal).deep  # type: ignore[arg-type]
+        for other in ({"prices": "local"}, {"criterion": "magnitude"}, {"compensation": "lstsq"}, {"depth": False}):
+            assert not made(speedup=1.5, **other).deep  # type: ignore[arg-type]
+        assert made(macs=0.5, depth=True).deep and not made(macs=0.5).deep
 
     def test_without_the_flag_none_goes(self) -> None:
         assert quick(self.idle(), feeds("residual_projection"), macs=0.5).plan.branches == ()

@@ -142,8 +142,9 @@ def optimize(
     batch: Batch = 1,
     device: Annotated[str | None, typer.Option(help="Where a .pt2 is observed and repaired, as cpu or cuda.")] = None,
     depth: Annotated[
-        bool, typer.Option("--depth", help="Let whole residual branches go too; with --macs or --params.")
-    ] = False,
+        bool | None,
+        typer.Option(help="Let whole residual branches go too; by default with --speedup, --latency and --fidelity."),
+    ] = None,
     mirror: Annotated[
         bool | None,
         typer.Option(help="Calibrate on mirror images too; by default where small photographs are few."),

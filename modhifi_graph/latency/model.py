@@ -82,14 +82,14 @@ class LatencyModel:
         return (sum(law(counts) - law(less) for law in self._of.get(factor, ())),)
 
     def without(self, branch: Branch) -> LatencyModel:
-        """What is left once a branch is gone."""
+        """What is left once a branch is gone. Work on single numbers behind it may stay; it does not count."""
         gone = set(branch.ops)
-        return LatencyModel([law for law in self.laws if not gone.issuperset(law.piece.ops)], self.engine)
+        return LatencyModel([law for law in self.laws if law.piece.ops[0] not in gone], self.engine)
 
     def bill(self, branch: Branch) -> Callable[[Counts], tuple[float]]:
         """What removing a branch saves, whatever is kept elsewhere."""
         gone = set(branch.ops)
-        return LatencyModel([law for law in self.laws if gone.issuperset(law.piece.ops)], self.engine).total
+        return LatencyModel([law for law in self.laws if law.piece.ops[0] in gone], self.engine).total
 
     def uses(self, factor: Layout) -> bool:
         """Whether the widths of a group still make a difference."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -15,24 +15,22 @@ from modhifi_graph.axes.groups import Groups
 from modhifi_graph.dialects.onnx import Lifted
 from modhifi_graph.exporters.backend import Engine, backend
 from modhifi_graph.fidelity.analysis import Analysis
-from modhifi_graph.fidelity.selection import Budget, Limits, plan_of, select_all
+from modhifi_graph.fidelity.selection import Limits
+from modhifi_graph.latency.attempts import AIM, MET, NEAR, Attempt, Tried, best, share
 from modhifi_graph.latency.goal import Goal
 from modhifi_graph.latency.model import at_widths, measured
 from modhifi_graph.latency.steps import best_step
 from modhifi_graph.latency.timer import Pieces, Timer
+from modhifi_graph.latency.ways import Chooser, Way, same
 from modhifi_graph.plan import Plan
 from modhifi_graph.progress import Progress, silent
 from modhifi_graph.timing import compare
 
-ATTEMPTS = 8
-AIM = 1.02
-"""A little beyond what was asked for: what is met by a hair is not met the next time it is timed."""
+ATTEMPTS, FEWER = 8, 4
+"""How often the first way to choose is corrected, and how often each one after it."""
 
-NEAR = (1.005, 1.035)
-"""Within these bounds, relative to what was asked for, the loop ends."""
-
-MET, BEYOND = 0.99, 1.06
-"""From the first on what was asked for is reached, as well as it can be told; up to the other no finer step is tried."""
+WORTH = 0.95
+"""Another way is tried where it would lose less than this share of what the best one loses, and taken up where it does."""
 
 TIGHT = 0.85
 """A fidelity is kept closely enough where so much of the error that it allows is made use of."""
@@ -45,27 +43,6 @@ BUILDS, SECONDS, RUNS = 3, 0.6, 10
 differs from time to time, and so do their times."""
 
 
-@dataclass(frozen=True)
-class Attempt:
-    """One plan.
-
-    Attributes
-    ----------
-    fraction : of the dense time, as predicted, in (0, 1].
-    speedup, interval : median of the dense engine over the slim one's, and its 95 % confidence interval.
-    milliseconds : median of the slim engine.
-    fidelity : of the outputs after repair; None where a plan was only timed.
-    step : of which multiples the widths are.
-    """
-
-    fraction: float
-    speedup: float
-    interval: tuple[float, float]
-    milliseconds: float
-    fidelity: float | None = None
-    step: int = 1
-
-
 @dataclass(frozen=True, eq=False)
 class Search:
     """What the loop has come to: the plan, every attempt in order, and which of them the plan is of, if any."""
@@ -76,7 +53,7 @@ class Search:
     chosen: int | None
 
     @classmethod
-    def of(cls, found: Sequence[tuple[Attempt, Plan]], taken: tuple[Attempt, Plan], *, met: bool) -> Search:
+    def of(cls, found: Sequence[Tried], taken: Tried, *, met: bool) -> Search:
         """One of several attempts."""
         number = next(number for number, (attempt, _) in enumerate(found) if attempt is taken[0])
         return cls(taken[1], tuple(attempt for attempt, _ in found), met, number)
@@ -89,8 +66,9 @@ class Search:
 class Race:
     """The dense engine, and the slim ones that run against it.
 
-    Widths are multiples of the step that the hardware has, as measured; where the goal lies between two such plans, of half of
-    it.
+    First what goes is chosen by predicted milliseconds, in the steps that the hardware has, and corrected until the goal is
+    met. Then the other ways (:mod:`modhifi_graph.latency.ways`) are timed beside it, each from where it should be as fast, and
+    corrected too where it loses less.
 
     Parameters
     ----------
@@ -122,36 +100,59 @@ class Race:
             lambda counts: sum(Pieces(at_widths(dense, groups, counts), feeds).times(timer).values()),
             cost.macs,
         )
-        self._limits = limits
         whole = timer.beside(ir.to_proto(dense.model), feeds)
-        self._model = measured(dense, groups, feeds, timer, whole, self.step, seed=seed, progress=progress)
+        model = measured(dense, groups, feeds, timer, whole, self.step, seed=seed, progress=progress)
+        self._chooser = Chooser(analysis, model, cost, limits, settings)
         self._backend, self._threads = backend(name), threads
-        self._original, self._slimmed, self._analysis, self._settings = original, slimmed, analysis, settings
+        self._original, self._slimmed = original, slimmed
         self._feeds, self._seed, self._progress = feeds, seed, progress
 
     def reach(self, goal: Goal) -> Search:
-        """The plan that loses least fidelity for the milliseconds it saves, and reaches a speed-up or a latency."""
-        wanted = 1 / goal.value if goal.kind == "speedup" else goal.value / self._model.total()[0]
-        fraction, step, found = min(1.0, wanted), self.step, list[tuple[Attempt, Plan]]()
-        while len(found) < ATTEMPTS:
-            plan = self.plan(fraction, step)
-            if any(plan.groups == tried.groups for _, tried in found):  # as near as this step comes
-                near_enough = MET <= share(_best(found, goal)[0], goal) <= BEYOND
-                if near_enough or step == 1 or self._limits.align is not None:
-                    break
-                step //= 2
-                continue
-            found.append((self.timed(plan, fraction, step), plan))
-            self._progress("search", len(found), ATTEMPTS)
-            reached = share(found[-1][0], goal)
-            if NEAR[0] <= reached <= NEAR[1] or (reached > 1 and fraction == 1):
-                break
-            if reached < 1 and self._spent(plan, step):
-                break
-            fraction = min(1.0, _next([(a.fraction, share(a, goal)) for a, _ in found]))
-        self._progress("search", ATTEMPTS, ATTEMPTS)
-        taken = _best(found, goal)
+        """The plan that loses least fidelity and reaches a speed-up or a latency."""
+        wanted = 1 / goal.value if goal.kind == "speedup" else goal.value / self._chooser.model.total()[0]
+        first, *others = self._chooser.ways(self.step)
+        found = list[Tried]()
+        self._approach(goal, first, min(1.0, wanted), ATTEMPTS, found)
+        for way in others:
+            self._rival(goal, way, found)
+        self._progress("search", len(found), len(found))
+        taken = best(found, goal)
         return Search.of(found, taken, met=share(taken[0], goal) >= MET)
+
+    def _rival(self, goal: Goal, way: Way, found: list[Tried]) -> None:
+        """Time another way from where the best one is, and bring it to the goal where it loses less."""
+        attempt, plan = best(found, goal)
+        start, reached = self._chooser.fraction(plan, way), share(attempt, goal)
+        if reached >= MET:
+            other = self._chooser.plan(start, way)
+            if self._chooser.loss(other) > WORTH * attempt.loss or _known(other, found):
+                return
+            self._try(other, start, way, found, builds=1)
+            if found[-1][0].toll(goal) > WORTH * attempt.toll(goal):
+                return
+        self._approach(goal, way, start * min(1.0, reached / AIM), FEWER, found)
+
+    def _approach(self, goal: Goal, way: Way, fraction: float, tries: int, found: list[Tried]) -> None:
+        """Correct the fraction that one way is asked for until the goal is met, or it comes no nearer."""
+        mine = [attempt for attempt, _ in found if attempt.way == way]
+        if mine:
+            fraction = _next_fraction(mine, goal)
+        for _ in range(tries):
+            plan = self._chooser.plan(fraction, way)
+            if _known(plan, found):
+                return
+            self._try(plan, fraction, way, found)
+            mine.append(found[-1][0])
+            reached = share(mine[-1], goal)
+            if NEAR[0] <= reached <= NEAR[1] or (reached > 1 and fraction == 1):
+                return
+            if reached < 1 and self._chooser.spent(plan, way):
+                return
+            fraction = _next_fraction(mine, goal)
+
+    def _try(self, plan: Plan, fraction: float, way: Way, found: list[Tried], builds: int = BUILDS) -> None:
+        found.append((self.timed(plan, fraction, way, builds), plan))
+        self._progress("search", len(found), max(ATTEMPTS, len(found) + 1))
 
     def fastest(self, least: float, fidelity: Callable[[Plan], float]) -> Search:
         """The plan with the fastest engine whose repaired outputs keep a fidelity.
@@ -160,14 +161,14 @@ class Race:
         speed-up: between two attempts they are interpolated so, beyond them with the power 2.
         """
         allowed, log_speed = 1 - least, math.log(1.5)
-        found: list[tuple[Attempt, Plan]] = []
+        found, way = list[Tried](), Way("latency", self.step)
         for number in range(ATTEMPTS):
             fraction = math.exp(-log_speed)
-            plan = self.plan(fraction, self.step)
+            plan = self._chooser.plan(fraction, way)
             kept = fidelity(plan)
-            found.append((replace(self.timed(plan, fraction, self.step), fidelity=kept), plan))
+            found.append((replace(self.timed(plan, fraction, way), fidelity=kept), plan))
             self._progress("search", number + 1, ATTEMPTS)
-            if TIGHT * allowed <= 1 - kept <= allowed or (1 - kept < allowed and self._spent(plan, self.step)):
+            if TIGHT * allowed <= 1 - kept <= allowed or (1 - kept < allowed and self._chooser.spent(plan, way)):
                 break
             errors = [(-math.log(a.fraction), 1 - a.fidelity) for a, _ in found if a.fidelity is not None]
             log_speed = _next_speed(errors, allowed)
@@ -176,44 +177,25 @@ class Race:
         self._progress("search", ATTEMPTS, ATTEMPTS)
         kept_enough = [(a, p) for a, p in found if a.fidelity is not None and a.fidelity >= least]
         if not kept_enough:
-            return Search(self.plan(1.0, self.step), tuple(a for a, _ in found), met=True, chosen=None)
+            return Search(self._chooser.plan(1.0, way), tuple(a for a, _ in found), met=True, chosen=None)
         return Search.of(found, max(kept_enough, key=lambda pair: pair[0].speedup), met=True)
 
-    def plan(self, fraction: float, step: int) -> Plan:
-        """What goes, in multiples of ``step``, for the engine to take this fraction of the dense time, as predicted."""
-        budget, analysis, limits = Budget("latency", fraction), self._analysis, replace(self._limits, align=step)
-        removed, branches = select_all(analysis.rankings, analysis.branches, self._model, budget, limits)
-        return plan_of(analysis.rankings, removed, self._settings, branches)
-
-    def timed(self, plan: Plan, fraction: float, step: int) -> Attempt:
+    def timed(self, plan: Plan, fraction: float, way: Way, builds: int = BUILDS) -> Attempt:
         """A plan's engine against the dense one: of several builds the one whose ratio is in the middle."""
         slim = ir.to_proto(self._slimmed(plan).model)
-        builds = [
+        tried = [
             _timed(self._build(self._original), self._build(slim), self._feeds, fraction, self._seed)
-            for _ in range(BUILDS)
+            for _ in range(builds)
         ]
-        return replace(sorted(builds, key=lambda attempt: attempt.speedup)[BUILDS // 2], step=step)
+        middle = sorted(tried, key=lambda attempt: attempt.speedup)[builds // 2]
+        return replace(middle, loss=self._chooser.loss(plan), by=way.by, step=way.step, builds=builds)
 
     def _build(self, model: onnx.ModelProto) -> Engine:
         return self._backend.build(model, threads=self._threads, device=self._backend.DEVICE)
 
-    def _spent(self, plan: Plan, step: int) -> bool:
-        """Whether a plan removes all that it may."""
-        limits = replace(self._limits, align=step)
-        left = {entry.name: len(entry.keep) for entry in plan.groups}
-        ranked = [r.group for r in self._analysis.rankings if limits.allows(r.group)]
-        return all(left.get(group.name, group.size) <= limits.fewest(group) for group in ranked)
 
-
-def share(attempt: Attempt, goal: Goal) -> float:
-    """How much of a speed-up or a latency an attempt reaches: 1 and more is all of it."""
-    return attempt.speedup / goal.value if goal.kind == "speedup" else goal.value / attempt.milliseconds
-
-
-def best_share(attempts: Iterable[Attempt], goal: Goal) -> float:
-    """The most that any attempt came to, in the goal's own unit."""
-    found = list(attempts)
-    return max(a.speedup for a in found) if goal.kind == "speedup" else min(a.milliseconds for a in found)
+def _known(plan: Plan, found: Sequence[Tried]) -> bool:
+    return any(same(plan, tried) for _, tried in found)
 
 
 def _timed(before: Engine, after: Engine, feeds: Mapping[str, np.ndarray], fraction: float, seed: int) -> Attempt:
@@ -222,6 +204,10 @@ def _timed(before: Engine, after: Engine, feeds: Mapping[str, np.ndarray], fract
     assert result.speedup is not None
     assert result.interval is not None
     return Attempt(fraction, result.speedup, result.interval, result.b.median)
+
+
+def _next_fraction(tried: Sequence[Attempt], goal: Goal) -> float:
+    return min(1.0, _next([(attempt.fraction, share(attempt, goal)) for attempt in tried]))
 
 
 def _next(tries: Sequence[tuple[float, float]]) -> float:
@@ -251,11 +237,3 @@ def _next_speed(errors: Sequence[tuple[float, float]], allowed: float) -> float:
     aimed = kept[0] * math.pow(0.95 * allowed / max(kept[1], 1e-12), 1 / max(power, 1e-9))
     width = lost[0] - kept[0]
     return min(lost[0] - 0.1 * width, max(kept[0] + 0.1 * width, aimed))
-
-
-def _best(found: Sequence[tuple[Attempt, Plan]], goal: Goal) -> tuple[Attempt, Plan]:
-    """The one nearest to the aim that is fast enough, or else the fastest."""
-    enough = [pair for pair in found if share(pair[0], goal) >= MET]
-    if enough:
-        return min(enough, key=lambda pair: abs(math.log(share(pair[0], goal) / AIM)))
-    return max(found, key=lambda pair: share(pair[0], goal))

@@ -2,7 +2,7 @@
 
 Runtimes work on channels in blocks, of 16 or 8 or 4 by the instructions of the processor; a width in between is padded, or
 takes another path that is slower. So the wide groups of the model are set to odd multiples of 1, 2, 4, 8 and 16, the pieces
-timed, and the smallest step is taken at which a multiply-accumulate costs hardly more than at the best of them.
+timed, and the smallest step is taken at which the same work takes hardly longer than at the best of them.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ WIDE = 32
 """Groups narrower than this stay whole: they have no odd multiple of every step."""
 
 SHARE = 0.75
-"""Widths are about this share of a group."""
+"""Widths are the nearest multiples on both sides of this share of a group."""
 
 DEARER = 1.03
-"""By so much a step may be dearer than the best, a multiply-accumulate."""
+"""By so much a step may be dearer than the best."""
 
 
 def best_step(
@@ -40,14 +40,21 @@ def best_step(
     wide = [group for group in groups if group.size >= WIDE]
     if not wide:
         return 1
-    prices = {}
-    for step in STEPS:
-        counts = {group.factor: odd_multiple(SHARE * group.size, step) for group in wide}
-        prices[step] = milliseconds(counts) / max(1, macs(counts))
+    work = macs({group.factor: round(SHARE * group.size) for group in wide})
+
+    def price(step: int) -> float:
+        """Milliseconds of that work, between those of less and of more: starting up is paid for alike at every step."""
+        sides = [odd_multiples(SHARE * group.size, step, group.size) for group in wide]
+        less, more = ({group.factor: side[i] for group, side in zip(wide, sides, strict=True)} for i in (0, 1))
+        place = (work - macs(less)) / max(1, macs(more) - macs(less))
+        return (1 - place) * milliseconds(less) + place * milliseconds(more)
+
+    prices = {step: price(step) for step in STEPS}
     best = min(prices.values())
     return min(step for step, price in prices.items() if price <= DEARER * best)
 
 
-def odd_multiple(number: float, step: int) -> int:
-    """The odd multiple of ``step`` next to a number, at least the step itself."""
-    return step * (2 * max(0, math.floor(number / step / 2)) + 1)
+def odd_multiples(number: float, step: int, most: int) -> tuple[int, int]:
+    """The odd multiples of ``step`` next to a number on both sides, the upper one at most ``most``."""
+    less = step * (2 * max(0, math.floor((number / step - 1) / 2)) + 1)
+    return less, min(most, less + 2 * step)

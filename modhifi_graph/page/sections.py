@@ -94,7 +94,7 @@ def speed(report: Report) -> Speed | None:
     if estimates and report.get("interval"):
         estimates.append(charts.Estimate("repaired", report["speedup"], tuple(report["interval"]), "slim"))
     drawn = charts.estimates(estimates, _asked(report)) if estimates else None
-    rows += [_row(f"attempt {e.label}", e.speedup, e.interval, None) for e in estimates if e.kind != "slim"]
+    rows += [_row(_attempt(number, a), a["speedup"], a["interval"], None) for number, a in enumerate(tried, 1)]
     if len(points) < 2 and drawn is None:
         return None
     return Speed(charts.front(points) if len(points) > 1 else None, drawn, rows)
@@ -124,6 +124,13 @@ def _points(report: Report) -> tuple[list[charts.Point], list[list[str]]]:
     rows = [_row("dense", 1.0, None, 1.0)]
     rows += [_row(name, p.speedup, p.interval, p.fidelity) for name, p in zip(names, points, strict=True)]
     return [charts.Point(1.0, 1.0, None, "dense", kind="dense"), *points], rows
+
+
+def _attempt(number: int, attempt: Mapping[str, Any]) -> str:
+    """By what it was chosen, and whether it was taken."""
+    unit = {"latency": "milliseconds", "macs": "multiply-accumulates"}[attempt["by"]]
+    taken = ", taken" if attempt["chosen"] else ""
+    return f"attempt {number}: by {unit} in steps of {attempt['step']}{taken}"
 
 
 def _row(name: str, speedup: float, interval: tuple[float, float] | None, fidelity: float | None) -> list[str]:

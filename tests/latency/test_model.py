@@ -10,6 +10,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 
+from modhifi_graph.axes.branches import find_branches
 from modhifi_graph.axes.coupling import couple
 from modhifi_graph.axes.groups import Groups, find_groups
 from modhifi_graph.dialects.onnx import Lifted, lift
@@ -66,6 +67,19 @@ TEXT = """<ir_version: 8, opset_import: ["" : 17]>
       y = Gemm(r1, w2, b2)
     }"""
 
+RESIDUAL = """<ir_version: 8, opset_import: ["" : 17]>
+    g (float[N,32] x) => (float[N,16] y)
+    <float[32,64] w0, float[64] b0, float[64,48] w1, float[48] b1, float[48,64] w2, float[64] b2, float[64,16] w3> {
+      h0 = Gemm(x, w0, b0)
+      r0 = Relu(h0)
+      h1 = Gemm(r0, w1, b1)
+      r1 = Relu(h1)
+      h2 = Gemm(r1, w2, b2)
+      s = Add(r0, h2)
+      r2 = Relu(s)
+      y = Gemm(r2, w3)
+    }"""
+
 
 def opened(model: onnx.ModelProto) -> tuple[Lifted, Groups]:
     whole = lift(normalise(ir.from_proto(model), "graph"))
@@ -107,6 +121,20 @@ def test_savings_add_up(known: tuple[LatencyModel, Groups]) -> None:
         counts[group.factor] -= 16
         assert model.total(counts)[0] == pytest.approx(spent, rel=1e-9)
     assert all(model.uses(group.factor) for group in groups.groups)
+
+
+def test_a_branch_takes_its_layers_with_it_and_what_follows_them() -> None:
+    model = small.build(RESIDUAL)
+    whole, groups = opened(model)
+    law = at_width_eight(whole, groups, small.samples(model, 0, 1), KnownTimer())
+    (branch,) = find_branches(groups).found
+    bill = law.bill(branch)({})[0]
+    assert [a.piece.name for a in law.laws if a.piece.ops[0] in branch.ops] == ["h1", "h2"]
+    assert bill == pytest.approx(
+        2 * START / 2 + 1.5 * (2 * WORK * 64 * 48 + MEMORY * (2 * 64 * 48 + 3 * 64 + 3 * 48)), rel=1e-3
+    )
+    assert law.without(branch).total()[0] == pytest.approx(law.total()[0] - bill)
+    assert len(law.without(branch).laws) == 2
 
 
 def test_a_real_engine_grows_with_its_widths(monkeypatch: pytest.MonkeyPatch) -> None:

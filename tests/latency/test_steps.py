@@ -12,7 +12,7 @@ from modhifi_graph.axes.coupling import couple
 from modhifi_graph.axes.groups import Groups, find_groups
 from modhifi_graph.axes.layout import Layout
 from modhifi_graph.dialects.onnx import lift
-from modhifi_graph.latency.steps import STEPS, best_step, odd_multiple
+from modhifi_graph.latency.steps import STEPS, best_step, odd_multiples
 from modhifi_graph.models import normalise
 
 from ..oracles import small
@@ -46,6 +46,13 @@ def test_an_engine_that_does_not_care_and_groups_that_are_narrow() -> None:
     assert best_step(narrow.groups, unasked, Cost(narrow).macs) == 1
 
 
+def test_starting_up_says_nothing_about_the_step() -> None:
+    groups = groups_of(TEXT)
+    cost = Cost(groups)
+    assert best_step(groups.groups, lambda counts: 1e3 + cost.macs(counts), cost.macs) == 1
+    assert best_step(groups.groups, lambda counts: 1e5 + cost.macs(counts), cost.macs) == 1
+
+
 def test_odd_multiples() -> None:
-    assert [odd_multiple(48, step) for step in STEPS] == [48, 56, 52, 50, 49]
-    assert [odd_multiple(3, step) for step in STEPS] == [16, 8, 4, 2, 3]
+    assert [odd_multiples(48, step, 64) for step in STEPS] == [(48, 64), (40, 56), (44, 52), (46, 50), (47, 49)]
+    assert [odd_multiples(24, step, 32) for step in STEPS] == [(16, 32), (24, 32), (20, 28), (22, 26), (23, 25)]

@@ -56,26 +56,34 @@ class TestSpeed:
 
     def test_attempts_of_a_search(self) -> None:
         tried = [
-            {"fraction": 0.6, "speedup": 1.5, "interval": [1.4, 1.6], "chosen": False},
-            {"fraction": 0.5, "speedup": 1.9, "interval": [1.7, 2.1], "chosen": True},
+            {"speedup": 1.5, "interval": [1.4, 1.6], "by": "latency", "step": 8, "chosen": False},
+            {"speedup": 1.9, "interval": [1.7, 2.1], "by": "macs", "step": 1, "chosen": True},
         ]
         found = sections.speed(report(search={"met": True, "attempts": tried}))
         assert found is not None
         assert found.attempts is not None
         assert found.attempts.count('class="point taken"') == 1
         assert found.rows[-2:] == [
-            ["attempt 1", "1.500", "1.400 to 1.600", ""],
-            ["attempt 2, taken", "1.900", "1.700 to 2.100", ""],
+            ["attempt 1: by milliseconds in steps of 8", "1.500", "1.400 to 1.600", ""],
+            ["attempt 2: by multiply-accumulates in steps of 1, taken", "1.900", "1.700 to 2.100", ""],
         ]
 
     def test_a_front_and_attempts_with_fidelity_are_points(self) -> None:
         front = [
             {"speedup": s, "interval": [s, s], "fidelity": f, "macs": 1, "file": "f"} for s, f in ((1.5, 0.9), (3, 0.5))
         ]
-        tried = [{"fraction": 0.5, "speedup": 1.9, "interval": [1.7, 2.1], "fidelity": 0.7}]
+        attempt = {"speedup": 1.9, "interval": [1.7, 2.1], "by": "latency", "step": 8, "chosen": False}
+        tried = [{**attempt, "fidelity": 0.7}]
         found = sections.speed(report(front=front, search={"met": True, "attempts": tried}))
         assert found is not None
-        assert [row[0] for row in found.rows] == ["dense", "f", "f", "attempt", "slim", "attempt 1"]
+        assert [row[0] for row in found.rows] == [
+            "dense",
+            "f",
+            "f",
+            "attempt",
+            "slim",
+            "attempt 1: by milliseconds in steps of 8",
+        ]
         assert found.front is not None
         assert found.front.count("<circle") == 5
 

@@ -11,7 +11,7 @@ from tools.peers import onnxsim, ours, torch_pruning
 from tools.peers.contender import Contender
 from tools.peers.modules import WITH_NORMS
 
-OURS = ("speedup", "macs")
+OURS = ("speedup", "macs", "macs-depth")
 NAMES = (*OURS, "onnxsim", "onnxsim-global", *torch_pruning.RECIPES)
 NEEDS = {"onnxsim": ("onnxsim",), "torch-pruning": ("torch_pruning", "onnx2torch")}
 REMEDY = "pip install -e '.[peers]' -c constraints.txt"

@@ -33,6 +33,9 @@ class Analysed:
         self._plans: dict[tuple[str, float], Plan] = {}
 
     def by_macs(self, backend: str, fraction: float) -> Plan:
+        return self._job.selected(Macs(fraction), deep=False)
+
+    def by_macs_and_depth(self, backend: str, fraction: float) -> Plan:
         return self._job.selected(Macs(fraction))
 
     def by_latency(self, backend: str, fraction: float) -> Plan:
@@ -62,11 +65,12 @@ class Analysed:
 
 def contenders(subject: Subject) -> Mapping[str, Contender]:
     seen = Analysed(subject)
+    plans = {"speedup": seen.by_latency, "macs": seen.by_macs, "macs-depth": seen.by_macs_and_depth}
     return {
         name: Contender(
             lambda backend, fraction, plan=plan: seen.slim(plan(backend, fraction)),  # type: ignore[misc]
             lambda backend, fraction, plan=plan: seen.finished(plan(backend, fraction)),  # type: ignore[misc]
             ("modhifi-graph",),
         )
-        for name, plan in {"speedup": seen.by_latency, "macs": seen.by_macs}.items()
+        for name, plan in plans.items()
     }
