@@ -120,17 +120,17 @@ class Race:
         return Search.of(found, taken, met=share(taken[0], goal) >= MET)
 
     def _rival(self, goal: Goal, way: Way, found: list[Tried]) -> None:
-        """Time another way from where the best one is, and bring it to the goal where it loses less."""
+        """Time another way from where it should be as fast as the best one at the aim, and correct it where it loses less."""
         attempt, plan = best(found, goal)
-        start, reached = self._chooser.fraction(plan, way), share(attempt, goal)
-        if reached >= MET:
+        start = min(1.0, self._chooser.fraction(plan, way) * share(attempt, goal) / AIM)
+        if share(attempt, goal) >= MET:
             other = self._chooser.plan(start, way)
-            if self._chooser.loss(other) > WORTH * attempt.loss or _known(other, found):
+            if self._chooser.loss(other) > WORTH * attempt.toll(goal) or _known(other, found):
                 return
             self._try(other, start, way, found, builds=1)
             if found[-1][0].toll(goal) > WORTH * attempt.toll(goal):
                 return
-        self._approach(goal, way, start * min(1.0, reached / AIM), FEWER, found)
+        self._approach(goal, way, start, FEWER, found)
 
     def _approach(self, goal: Goal, way: Way, fraction: float, tries: int, found: list[Tried]) -> None:
         """Correct the fraction that one way is asked for until the goal is met, or it comes no nearer."""
