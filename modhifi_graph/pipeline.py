@@ -87,26 +87,26 @@ class Job:
 
     def reach(self, goal: Goal) -> Optimized:
         """The slim model that reaches a goal, or comes nearest to it."""
+        return self.hand_back(*self.searched(self.race(), goal), goal)
+
+    def searched(self, race: Race, goal: Goal) -> tuple[Repaired, Search]:
+        """The plan for a goal, carried out, and how it was found."""
         made: list[Repaired] = []
 
         def fidelity(plan: Plan) -> float:
             made.append(self.repaired(plan))
             return made[-1].fidelity or 0.0
 
-        race = self.race()
         with self._clock("plan"):
-            searched = race.fastest(goal.value, fidelity) if goal.kind == "fidelity" else race.reach(goal)
-        known = [repaired for repaired in made if repaired.plan is searched.plan]
-        return self.hand_back(known[0] if known else self.repaired(searched.plan), searched, goal)
+            judge = fidelity if self._data is not None else None
+            found = race.fastest(goal.value, fidelity) if goal.kind == "fidelity" else race.reach(goal, judge)
+        known = [repaired for repaired in made if repaired.plan is found.plan]
+        return known[0] if known else self.repaired(found.plan), found
 
     def front(self, goals: Sequence[Goal]) -> list[Optimized]:
         """One slim model for each goal; the latency model is made once."""
-        race, found = self.race(), []
-        for goal in goals:
-            with self._clock("plan"):
-                searched = race.reach(goal)
-            found.append(self.hand_back(self.repaired(searched.plan), searched, goal))
-        return found
+        race = self.race()
+        return [self.hand_back(*self.searched(race, goal), goal) for goal in goals]
 
     def selected(self, budget: Budget, *, deep: bool = True) -> Plan:
         """The plan that meets a budget, of branches too where they have prices, unless they are to stay."""

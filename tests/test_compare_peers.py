@@ -146,7 +146,7 @@ def test_what_is_missing_is_said(
     assert compare_peers.main([*out, "--shared", str(tmp_path), "--only", "macs"]) == 2
     assert "has no eval/evaluate.py; give --shared, or --models digits-cnn" in capsys.readouterr().err
     assert compare_peers.main([*out, "--only", "macs,nobody"]) == 2
-    assert "--only: 'nobody' is unknown; choose from speedup,macs,onnxsim" in capsys.readouterr().err
+    assert "--only: 'nobody' is unknown; choose from speedup,macs,macs-depth,onnxsim" in capsys.readouterr().err
     monkeypatch.setattr(importlib.util, "find_spec", lambda module: None)
     assert field.missing("onnxsim-global") == f"onnxsim-global: onnxsim is not installed: {field.REMEDY}"
     assert field.missing("torch-pruning-l1") == f"torch-pruning-l1: torch_pruning is not installed: {field.REMEDY}"

@@ -32,7 +32,7 @@ class Attempt:
     loss : the share of the outputs' energy that the plan is predicted to cost before repair.
     fidelity : of the outputs after repair; None where a plan was only timed.
     by : what a removal was taken to save, "latency" or "macs".
-    step : of which multiples the widths are.
+    step : of which multiples the widths are; None for the default of ``align``.
     builds : how many engines were compiled of it, of which this is the one in the middle.
     """
 
@@ -43,7 +43,7 @@ class Attempt:
     loss: float = 0.0
     fidelity: float | None = None
     by: str = "latency"
-    step: int = 1
+    step: int | None = 1
     builds: int = 1
 
     @property
@@ -51,9 +51,13 @@ class Attempt:
         return Way(self.by, self.step)
 
     def toll(self, goal: Goal) -> float:
-        """What it loses, brought to the aim: losses grow about as the square of the logarithm of the speed-up."""
+        """What it loses, measured or else predicted, brought to the aim.
+
+        Losses grow about as the square of the logarithm of the speed-up.
+        """
         speed, aimed = math.log(max(self.speedup, 1.001)), math.log(self.speedup * AIM / share(self, goal))
-        return self.loss * (max(aimed, 1e-3) / speed) ** 2
+        lost = self.loss if self.fidelity is None else 1 - self.fidelity
+        return lost * (max(aimed, 1e-3) / speed) ** 2
 
 
 Tried = tuple[Attempt, Plan]
@@ -78,12 +82,22 @@ def nearest(found: Sequence[Tried], goal: Goal) -> Tried:
     return max(found, key=lambda pair: share(pair[0], goal))
 
 
-def best(found: Sequence[Tried], goal: Goal) -> Tried:
-    """Of the nearest ones of every way the one that loses least, if any is fast enough; a single build proves little."""
+def finalists(found: Sequence[Tried], goal: Goal) -> list[Tried]:
+    """Of every way the nearest, where it is fast enough and no faster; what loses least first.
+
+    Only what was built as often as any counts: a single build proves little.
+    """
     ways: dict[Way, list[Tried]] = {}
     for pair in found:
         if pair[0].builds == max(attempt.builds for attempt, _ in found):
             ways.setdefault(pair[0].way, []).append(pair)
-    finalists = [nearest(pairs, goal) for pairs in ways.values()]
-    enough = [pair for pair in finalists if MET <= share(pair[0], goal) <= BEYOND]
-    return min(enough, key=lambda pair: pair[0].toll(goal)) if enough else nearest(finalists, goal)
+    enough = [
+        pair for pair in (nearest(pairs, goal) for pairs in ways.values()) if MET <= share(pair[0], goal) <= BEYOND
+    ]
+    return sorted(enough, key=lambda pair: pair[0].toll(goal))
+
+
+def best(found: Sequence[Tried], goal: Goal) -> Tried:
+    """The one that loses least of those that reach the goal, or else the nearest."""
+    enough = finalists(found, goal)
+    return enough[0] if enough else nearest([pair for pair in found if pair[0].builds > 1] or found, goal)

@@ -16,7 +16,7 @@ from modhifi_graph.dialects.onnx import Lifted
 from modhifi_graph.exporters.backend import Engine, backend
 from modhifi_graph.fidelity.analysis import Analysis
 from modhifi_graph.fidelity.selection import Limits
-from modhifi_graph.latency.attempts import AIM, MET, NEAR, Attempt, Tried, best, share
+from modhifi_graph.latency.attempts import AIM, MET, NEAR, Attempt, Tried, best, finalists, share
 from modhifi_graph.latency.goal import Goal
 from modhifi_graph.latency.model import at_widths, measured
 from modhifi_graph.latency.steps import best_step
@@ -29,8 +29,14 @@ from modhifi_graph.timing import compare
 ATTEMPTS, FEWER = 8, 4
 """How often the first way to choose is corrected, and how often each one after it."""
 
-WORTH = 0.95
-"""Another way is tried where it would lose less than this share of what the best one loses, and taken up where it does."""
+WORTH = 1.3
+"""Another way is taken up where it is predicted to lose no more than this multiple of the best one: it may well lose less."""
+
+NEARLY = 0.97
+"""From this share of the goal on a single build tells whether a way is worth more of them."""
+
+FINALISTS = 3
+"""So many of the best plans are repaired, to see what they lose."""
 
 TIGHT = 0.85
 """A fidelity is kept closely enough where so much of the error that it allows is made use of."""
@@ -67,8 +73,8 @@ class Race:
     """The dense engine, and the slim ones that run against it.
 
     First what goes is chosen by predicted milliseconds, in the steps that the hardware has, and corrected until the goal is
-    met. Then the other ways (:mod:`modhifi_graph.latency.ways`) are timed beside it, each from where it should be as fast, and
-    corrected too where it loses less.
+    met. Then the other ways (:mod:`modhifi_graph.latency.ways`) are brought there, each from where it should be as fast, and
+    given up where it loses too much. What comes closest is repaired, and judged by what its outputs keep.
 
     Parameters
     ----------
@@ -107,8 +113,12 @@ class Race:
         self._original, self._slimmed = original, slimmed
         self._feeds, self._seed, self._progress = feeds, seed, progress
 
-    def reach(self, goal: Goal) -> Search:
-        """The plan that loses least fidelity and reaches a speed-up or a latency."""
+    def reach(self, goal: Goal, fidelity: Callable[[Plan], float] | None = None) -> Search:
+        """The plan that loses least fidelity and reaches a speed-up or a latency.
+
+        ``fidelity`` repairs and measures, which takes long: it judges between the best of several ways. Without it what they
+        are predicted to lose does.
+        """
         wanted = 1 / goal.value if goal.kind == "speedup" else goal.value / self._chooser.model.total()[0]
         first, *others = self._chooser.ways(self.step)
         found = list[Tried]()
@@ -116,21 +126,30 @@ class Race:
         for way in others:
             self._rival(goal, way, found)
         self._progress("search", len(found), len(found))
-        taken = best(found, goal)
+        taken = best(found, goal) if fidelity is None else _judged(found, goal, fidelity)
         return Search.of(found, taken, met=share(taken[0], goal) >= MET)
 
     def _rival(self, goal: Goal, way: Way, found: list[Tried]) -> None:
-        """Time another way from where it should be as fast as the best one at the aim, and correct it where it loses less."""
+        """Bring another way to the goal, unless it loses too much on the way there."""
         attempt, plan = best(found, goal)
         start = min(1.0, self._chooser.fraction(plan, way) * share(attempt, goal) / AIM)
-        if share(attempt, goal) >= MET:
-            other = self._chooser.plan(start, way)
-            if self._chooser.loss(other) > WORTH * attempt.toll(goal) or _known(other, found):
-                return
-            self._try(other, start, way, found, builds=1)
-            if found[-1][0].toll(goal) > WORTH * attempt.toll(goal):
-                return
-        self._approach(goal, way, start, FEWER, found)
+        met = share(attempt, goal) >= MET
+        if not met or self._sounded(goal, way, start, WORTH * attempt.toll(goal), found):
+            self._approach(goal, way, start, FEWER, found)
+
+    def _sounded(self, goal: Goal, way: Way, fraction: float, most: float, found: list[Tried]) -> bool:
+        """Whether single builds come about as far as the goal and lose no more than ``most``."""
+        mine = list[Attempt]()
+        while len(mine) < FEWER:
+            plan = self._chooser.plan(fraction, way)
+            if self._chooser.loss(plan) > most or _known(plan, found):
+                return False
+            self._try(plan, fraction, way, found, builds=1)
+            mine.append(found[-1][0])
+            if share(mine[-1], goal) >= NEARLY:
+                return mine[-1].toll(goal) <= most
+            fraction = _next_fraction(mine, goal)
+        return False
 
     def _approach(self, goal: Goal, way: Way, fraction: float, tries: int, found: list[Tried]) -> None:
         """Correct the fraction that one way is asked for until the goal is met, or it comes no nearer."""
@@ -139,7 +158,7 @@ class Race:
             fraction = _next_fraction(mine, goal)
         for _ in range(tries):
             plan = self._chooser.plan(fraction, way)
-            if _known(plan, found):
+            if _known(plan, found, BUILDS):
                 return
             self._try(plan, fraction, way, found)
             mine.append(found[-1][0])
@@ -194,8 +213,21 @@ class Race:
         return self._backend.build(model, threads=self._threads, device=self._backend.DEVICE)
 
 
-def _known(plan: Plan, found: Sequence[Tried]) -> bool:
-    return any(same(plan, tried) for _, tried in found)
+def _known(plan: Plan, found: Sequence[Tried], builds: int = 1) -> bool:
+    """Whether it has been timed, and built so often."""
+    return any(attempt.builds >= builds and same(plan, tried) for attempt, tried in found)
+
+
+def _judged(found: list[Tried], goal: Goal, fidelity: Callable[[Plan], float]) -> Tried:
+    """The one that keeps most once repaired, of those that are predicted to lose about as little as the best."""
+    close = [pair for pair in finalists(found, goal) if pair[0].toll(goal) <= WORTH * best(found, goal)[0].toll(goal)]
+    if len(close) < 2:
+        return best(found, goal)
+    judged = list[Tried]()
+    for pair in close[:FINALISTS]:
+        judged.append((replace(pair[0], fidelity=fidelity(pair[1])), pair[1]))
+        found[found.index(pair)] = judged[-1]
+    return min(judged, key=lambda pair: pair[0].toll(goal))
 
 
 def _timed(before: Engine, after: Engine, feeds: Mapping[str, np.ndarray], fraction: float, seed: int) -> Attempt:

@@ -1,9 +1,9 @@
 """Ways to choose what goes, among which those that were timed decide.
 
 What a step saves may be looked up in the latency model or be multiply-accumulates, and widths may be multiples of the step
-that the hardware has, of half of it, and so on. A coarse step wastes no lanes; a fine one gives up less of what is worth
-keeping, and groups narrower than the step can be cut at all. Which of it counts for more on a model and an engine is found by
-timing both.
+that the hardware has, of half of it, or as fine as where nothing is measured. A coarse step wastes no lanes; a fine one gives
+up less of what is worth keeping, and groups narrower than the step can be cut at all. Which of it counts for more on a model
+and an engine is found by timing both.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ NOTHING = 1e-9
 
 @dataclass(frozen=True)
 class Way:
-    """By what it saves, "latency" as it is predicted or "macs", in multiples of a step."""
+    """By what it saves, "latency" as it is predicted or "macs", in multiples of a step; None in those of the default."""
 
     by: str
-    step: int
+    step: int | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,12 +41,9 @@ class Chooser:
     settings: Mapping[str, object]
 
     def ways(self, step: int) -> Iterator[Way]:
-        """The measured step, finer ones where the user has not set it, and multiply-accumulates at each."""
-        while True:
-            yield from (Way("latency", step), Way("macs", step))
-            if step == 1 or self.limits.align is not None:
-                return
-            step //= 2
+        """The measured step, half of it and the default where the user has not set it, by latency and by macs."""
+        steps = [step] if self.limits.align is not None else [step, *([step // 2] if step > 1 else []), None]
+        return (Way(by, each) for each in steps for by in ("latency", "macs"))
 
     def plan(self, fraction: float, way: Way) -> Plan:
         """What goes for this fraction to be left, of the time as predicted or of the multiply-accumulates."""

@@ -130,7 +130,8 @@ def _attempt(number: int, attempt: Mapping[str, Any]) -> str:
     """By what it was chosen, and whether it was taken."""
     unit = {"latency": "milliseconds", "macs": "multiply-accumulates"}[attempt["by"]]
     taken = ", taken" if attempt["chosen"] else ""
-    return f"attempt {number}: by {unit} in steps of {attempt['step']}{taken}"
+    steps = "" if attempt["step"] is None else f" in steps of {attempt['step']}"
+    return f"attempt {number}: by {unit}{steps}{taken}"
 
 
 def _row(name: str, speedup: float, interval: tuple[float, float] | None, fidelity: float | None) -> list[str]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from modhifi_graph import Latency, Speedup
-from modhifi_graph.latency.attempts import AIM, Attempt, best, best_share, nearest, share
+from modhifi_graph.latency.attempts import AIM, Attempt, best, best_share, finalists, nearest, share
 
 
 def tried(
@@ -53,6 +54,13 @@ def test_the_way_that_loses_least_is_best() -> None:
     assert best([coarse, tried(1.40, 0.1, step=8)], Speedup(1.5)) is coarse, "it is not fast enough"
     assert best([coarse, tried(1.90, 0.2, step=8)], Speedup(1.5)) is coarse, "it overshoots"
     assert best([coarse, tried(1.53, 0.1, step=8, builds=1)], Speedup(1.5)) is coarse, "a single build proves little"
+
+
+def test_what_was_measured_counts_for_what_was_predicted() -> None:
+    one, other = tried(1.53, 0.2), tried(1.53, 0.3, by="macs")
+    assert [pair[1] for pair in finalists([other, one], Speedup(1.5))] == [one[1], other[1]]
+    repaired = [(replace(one[0], fidelity=0.9), one[1]), (replace(other[0], fidelity=0.95), other[1])]
+    assert best(repaired, Speedup(1.5)) is repaired[1]
 
 
 def test_of_one_way_the_nearest_is_best() -> None:

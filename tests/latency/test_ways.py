@@ -31,8 +31,9 @@ def chooser(align: int | None = None, min_keep: int = 1) -> Chooser:
     return Chooser(analyse(dense, groups, [feeds], threads=1), law, Cost(groups), limits, {"seed": 0})
 
 
-def test_ways_go_from_the_measured_step_to_single_channels() -> None:
-    assert list(chooser().ways(4)) == [Way(by, step) for step in (4, 2, 1) for by in ("latency", "macs")]
+def test_ways_are_the_measured_step_half_of_it_and_the_default() -> None:
+    assert list(chooser().ways(4)) == [Way(by, step) for step in (4, 2, None) for by in ("latency", "macs")]
+    assert list(chooser().ways(1)) == [Way(by, step) for step in (1, None) for by in ("latency", "macs")]
     assert list(chooser(align=4).ways(4)) == [Way("latency", 4), Way("macs", 4)], "the user said which"
 
 
@@ -68,6 +69,7 @@ def test_losses_are_the_prices_of_what_goes() -> None:
     assert 0 < losses[0] < losses[1] < losses[2]
     coarse, fine = (chooser().loss(chooser().plan(0.5, Way("macs", step))) for step in (16, 1))
     assert fine < coarse
+    assert chooser().plan(0.5, Way("macs", None)).groups == chooser().plan(0.5, Way("macs", 8)).groups, "both are wide"
 
 
 def test_all_is_spent_where_the_fewest_stay() -> None:

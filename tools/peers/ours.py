@@ -1,7 +1,7 @@
 """This project, by measured latency and by multiply-accumulates: one analysis, and the same allocation for both.
 
 What differs is what a step of the selection is said to save: milliseconds on the backend, or multiply-accumulates. The model
-is observed once; every try of the search is a selection and a slim graph, and only the last is repaired.
+is observed once; every try of the search is a selection and a slim graph, and only the last ones are repaired.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from modhifi_graph.latency.goal import Speedup
 from modhifi_graph.latency.search import Race
 from modhifi_graph.models import to_proto
 from modhifi_graph.options import made
-from modhifi_graph.pipeline import Job
+from modhifi_graph.pipeline import Job, Repaired
 from modhifi_graph.plan import Plan
 from tools.paper.subjects import Subject
 from tools.peers.contender import Contender
@@ -30,7 +30,7 @@ class Analysed:
     def __init__(self, subject: Subject) -> None:
         self._subject = subject
         self._races: dict[str, Race] = {}
-        self._plans: dict[tuple[str, float], Plan] = {}
+        self._found: dict[tuple[str, float], Repaired] = {}
 
     def by_macs(self, backend: str, fraction: float) -> Plan:
         return self._job.selected(Macs(fraction), deep=False)
@@ -42,9 +42,9 @@ class Analysed:
         """The plan of ``--speedup``; asked again, the same one, though clocks never say the same twice."""
         if backend not in self._races:
             self._races[backend] = self._job.race(backend)
-        if (backend, fraction) not in self._plans:
-            self._plans[backend, fraction] = self._races[backend].reach(Speedup(1 / fraction)).plan
-        return self._plans[backend, fraction]
+        if (backend, fraction) not in self._found:
+            self._found[backend, fraction], _ = self._job.searched(self._races[backend], Speedup(1 / fraction))
+        return self._found[backend, fraction].plan
 
     def slim(self, plan: Plan) -> onnx.ModelProto:
         slim = self._job.slim(plan)
@@ -53,8 +53,10 @@ class Analysed:
 
     def finished(self, plan: Plan) -> onnx.ModelProto:
         """Verified, repaired and declared as the original."""
-        repaired: onnx.ModelProto = self._job.repaired(plan).finished.hand_back(plan, {}).model
-        return repaired
+        known = [found for found in self._found.values() if found.plan is plan]
+        repaired = known[0] if known else self._job.repaired(plan)
+        model: onnx.ModelProto = repaired.finished.hand_back(plan, {}).model
+        return model
 
     @cached_property
     def _job(self) -> Job:
