@@ -11,10 +11,11 @@ import pytest
 from modhifi_graph import Fidelity, InputError, Latency, Speedup, optimize, pareto
 from modhifi_graph.latency import search
 from modhifi_graph.latency.attempts import AIM, Attempt
-from modhifi_graph.latency.search import _next, _next_speed
+from modhifi_graph.latency.search import _judged, _next, _next_speed
 from modhifi_graph.timing import Comparison, Timing
 
 from ..oracles import small
+from .test_attempts import tried
 from .test_model import RESIDUAL, TEXT, KnownTimer, work
 
 MODEL = small.build(TEXT)
@@ -61,6 +62,22 @@ def test_it_corrects_until_the_target_is_met(known: Callable[[float], None], pow
     assert len([attempt for attempt in attempts if attempt["by"] == "latency"]) <= search.ATTEMPTS
     assert len([attempt for attempt in attempts if attempt["by"] == "macs"]) <= search.FEWER + 1
     assert not any("out of reach" in warning for warning in report["warnings"])
+
+
+def test_the_best_of_several_ways_are_repaired_and_judged_by_what_they_keep() -> None:
+    one, other, dear = tried(1.53, 0.20), tried(1.53, 0.22, by="macs"), tried(1.53, 0.40, step=8)
+    found, asked = [dear, one, other], list[str]()
+
+    def fidelity(plan: Any) -> float:
+        asked.append(plan)
+        return {one[1]: 0.90, other[1]: 0.95}[plan]
+
+    attempt, plan = _judged(found, Speedup(1.5), fidelity)
+    assert (plan, attempt.fidelity) == (other[1], 0.95)
+    assert asked == [one[1], other[1]], "what is predicted to lose much more is not repaired"
+    assert [pair[0].fidelity for pair in found] == [None, 0.90, 0.95]
+    assert _judged([dear], Speedup(1.5), fidelity) is dear
+    assert len(asked) == 2, "there is nothing to choose from"
 
 
 def test_branches_go_where_time_is_what_counts(known: Callable[[float], None]) -> None:
