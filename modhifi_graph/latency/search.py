@@ -30,7 +30,8 @@ ATTEMPTS, FEWER = 8, 4
 """How often the first way to choose is corrected, and how often each one after it."""
 
 WORTH = 1.3
-"""Another way is taken up where it is predicted to lose no more than this multiple of the best one: it may well lose less."""
+"""Another way is taken up where it is predicted to lose no more than this multiple of the best one: once repaired it may well
+lose less."""
 
 NEARLY = 0.97
 """From this share of the goal on a single build tells whether a way is worth more of them."""
@@ -124,17 +125,17 @@ class Race:
         found = list[Tried]()
         self._approach(goal, first, min(1.0, wanted), ATTEMPTS, found)
         for way in others:
-            self._rival(goal, way, found)
+            self._rival(goal, way, WORTH if fidelity else 1.0, found)
         self._progress("search", len(found), len(found))
         taken = best(found, goal) if fidelity is None else _judged(found, goal, fidelity)
         return Search.of(found, taken, met=share(taken[0], goal) >= MET)
 
-    def _rival(self, goal: Goal, way: Way, found: list[Tried]) -> None:
-        """Bring another way to the goal, unless it loses too much on the way there."""
+    def _rival(self, goal: Goal, way: Way, worth: float, found: list[Tried]) -> None:
+        """Bring another way to the goal, unless it loses too much on the way there: ``worth`` times what the best one does."""
         attempt, plan = best(found, goal)
         start = min(1.0, self._chooser.fraction(plan, way) * share(attempt, goal) / AIM)
         met = share(attempt, goal) >= MET
-        if not met or self._sounded(goal, way, start, WORTH * attempt.toll(goal), found):
+        if not met or self._sounded(goal, way, start, worth * attempt.toll(goal), found):
             self._approach(goal, way, start, FEWER, found)
 
     def _sounded(self, goal: Goal, way: Way, fraction: float, most: float, found: list[Tried]) -> bool:
