@@ -38,9 +38,10 @@ def test_modes(options: dict[str, Any], said: str) -> None:
 
 def test_a_search() -> None:
     report, text = shown(speedup=1.05)
-    assert (
-        text.count("<circle") == len(report["search"]["attempts"]) + 3
-    )  # what was written, twice, and the dense model
+    attempts = report["search"]["attempts"]
+    judged = [attempt for attempt in attempts if attempt["fidelity"] is not None]
+    written = 2  # by its speed, and by its fidelity too
+    assert text.count("<circle") == len(attempts) + len(judged) + written + 1, "and the dense model"
     assert "asked for: 1.05" in text
 
 
