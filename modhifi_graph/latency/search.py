@@ -26,8 +26,8 @@ from modhifi_graph.plan import Plan
 from modhifi_graph.progress import Progress, silent
 from modhifi_graph.timing import compare
 
-ATTEMPTS, FEWER = 8, 4
-"""How often the first way to choose is corrected, and how often each one after it."""
+ATTEMPTS, FEWER, MOST = 8, 4, 16
+"""How often the first way to choose is corrected, how often each other one, and after how many in all no other is begun."""
 
 WORTH = 1.3
 """Another way is taken up where it is predicted to lose no more than this multiple of the best one: once repaired it may well
@@ -117,25 +117,26 @@ class Race:
     def reach(self, goal: Goal, fidelity: Callable[[Plan], float] | None = None) -> Search:
         """The plan that loses least fidelity and reaches a speed-up or a latency.
 
-        ``fidelity`` repairs and measures, which takes long: it judges between the best of several ways. Without it what they
-        are predicted to lose does.
+        ``fidelity`` repairs and measures, which takes long: it judges between the best of several ways. Without it others than
+        the first are tried only where that does not get there: nobody could tell which loses less.
         """
         wanted = 1 / goal.value if goal.kind == "speedup" else goal.value / self._chooser.model.total()[0]
         first, *others = self._chooser.ways(self.step)
         found = list[Tried]()
         self._approach(goal, first, min(1.0, wanted), ATTEMPTS, found)
         for way in others:
-            self._rival(goal, way, WORTH if fidelity else 1.0, found)
+            if len(found) < MOST and (fidelity or share(best(found, goal)[0], goal) < MET):
+                self._rival(goal, way, found)
         self._progress("search", len(found), len(found))
         taken = best(found, goal) if fidelity is None else _judged(found, goal, fidelity)
         return Search.of(found, taken, met=share(taken[0], goal) >= MET)
 
-    def _rival(self, goal: Goal, way: Way, worth: float, found: list[Tried]) -> None:
-        """Bring another way to the goal, unless it loses too much on the way there: ``worth`` times what the best one does."""
+    def _rival(self, goal: Goal, way: Way, found: list[Tried]) -> None:
+        """Bring another way to the goal, unless it loses too much on the way there."""
         attempt, plan = best(found, goal)
         start = min(1.0, self._chooser.fraction(plan, way) * share(attempt, goal) / AIM)
         met = share(attempt, goal) >= MET
-        if not met or self._sounded(goal, way, start, worth * attempt.toll(goal), found):
+        if not met or self._sounded(goal, way, start, WORTH * attempt.toll(goal), found):
             self._approach(goal, way, start, FEWER, found)
 
     def _sounded(self, goal: Goal, way: Way, fraction: float, most: float, found: list[Tried]) -> bool:
