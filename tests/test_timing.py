@@ -56,12 +56,12 @@ def test_one_callable_alone() -> None:
     assert (result.b, result.speedup, result.interval, result.significant) == (None, None, None, False)
 
 
-def test_pairs_alternate_and_warmup_is_thrown_away() -> None:
+def test_strictly_in_turns_and_warmup_is_thrown_away() -> None:
     clock = FakeClock()
     # The first two runs of each are slow, and must leave no trace.
     a, b = clock.job("a", 900, 900, 4, 4, 4, 4), clock.job("b", 900, 900, 2, 2, 2, 2)
     result = compare(a, b, seconds=0, warmup=2, min_runs=4, clock=clock)
-    assert "".join(clock.order) == "abba" + "abbaabba"
+    assert "".join(clock.order) == "abab" + "abababab"
     assert result.b is not None
     assert (result.a.median, result.b.median, result.a.n, result.b.n) == (4.0, 2.0, 4, 4)
     assert result.a.p95 == 4.0
@@ -89,6 +89,18 @@ def test_a_drift_that_slows_both_does_not_hide_the_ratio() -> None:
     )
     assert result.speedup == pytest.approx(2.0, abs=1e-6)
     assert result.interval == pytest.approx((2.0, 2.0), abs=1e-6)
+
+
+def test_a_machine_that_is_slow_for_half_the_time_does_not_hide_the_ratio() -> None:
+    # As long as A sees one slow run more than B, the median of A is a slow one and that of B is a fast one.
+    slow = [1] * 30 + [3] * 31
+    clock = FakeClock()
+    a, b = clock.job("a", *(2 * np.array(slow))), clock.job("b", *([1.0] * 31 + [3.0] * 30))
+    result = compare(a, b, seconds=0, warmup=0, min_runs=61, clock=clock)
+    assert result.b is not None
+    assert result.a.median / result.b.median == 6.0
+    assert result.speedup == 2.0
+    assert result.interval == (2.0, 2.0)
 
 
 def test_a_run_shorter_than_a_tick_counts_as_one() -> None:
@@ -135,7 +147,7 @@ def test_the_interval_covers_the_true_ratio_about_95_times_in_100() -> None:
         covered += low <= 1.5 <= high
         widths.append(high - low)
     assert 88 <= covered <= 100
-    # The standard error of a log median is 1.2533 sigma / sqrt(n), the ratio's sqrt(2) of it: 1.5 * 2 * 1.96 * 0.0229.
+    # A ratio's log has sqrt(2) sigma, its median's standard error is 1.2533 / sqrt(n) of that: 1.5 * 2 * 1.96 * 0.0229.
     assert np.mean(widths) == pytest.approx(0.134, rel=0.15)
 
 

@@ -27,13 +27,13 @@ class Attempt:
     Attributes
     ----------
     fraction : of the dense time as predicted, or of the dense multiply-accumulates, in (0, 1].
-    speedup, interval : median of the dense engine over the slim one's, and its 95 % confidence interval.
+    speedup, interval : median of the dense engine's times over the slim one's, and its 95 % confidence interval.
     milliseconds : median of the slim engine.
     loss : the share of the outputs' energy that the plan is predicted to cost before repair.
     fidelity : of the outputs after repair; None where a plan was only timed.
     by : what a removal was taken to save, "latency" or "macs".
     step : of which multiples the widths are; None for the default of ``align``.
-    builds : how many engines were compiled of it, of which this is the one in the middle.
+    builds : of how many engines of it this is the one in the middle.
     """
 
     fraction: float

@@ -17,6 +17,7 @@ from modhifi_graph.exporters.backend import Engine, backend
 from modhifi_graph.fidelity.analysis import Analysis
 from modhifi_graph.fidelity.selection import Limits
 from modhifi_graph.latency.attempts import AIM, MET, NEAR, Attempt, Tried, best, finalists, share
+from modhifi_graph.latency.builds import BUILDS, Builds
 from modhifi_graph.latency.goal import Goal
 from modhifi_graph.latency.model import at_widths, measured
 from modhifi_graph.latency.steps import best_step
@@ -24,7 +25,7 @@ from modhifi_graph.latency.timer import Pieces, Timer
 from modhifi_graph.latency.ways import Chooser, Way, same
 from modhifi_graph.plan import Plan
 from modhifi_graph.progress import Progress, silent
-from modhifi_graph.timing import compare
+from modhifi_graph.timing import Comparison, compare
 
 ATTEMPTS, FEWER, MOST = 8, 4, 16
 """How often the first way to choose is corrected, how often each other one, and after how many in all no other is begun."""
@@ -45,9 +46,8 @@ TIGHT = 0.85
 CLOSE = 1.03
 """Two speed-ups no further apart than this are one, where the fastest is looked for."""
 
-BUILDS, SECONDS, RUNS = 3, 0.6, 10
-"""Each attempt is compiled and timed so often, for so long and so many runs at least: where a compiler puts things in memory
-differs from time to time, and so do their times."""
+SECONDS, RUNS = 0.6, 10
+"""Each build is timed for so long, and so many runs at least."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +113,7 @@ class Race:
         self._backend, self._threads = backend(name), threads
         self._original, self._slimmed = original, slimmed
         self._feeds, self._seed, self._progress = feeds, seed, progress
+        self._builds = Builds(self._compared)
 
     def reach(self, goal: Goal, fidelity: Callable[[Plan], float] | None = None) -> Search:
         """The plan that loses least fidelity and reaches a speed-up or a latency.
@@ -202,14 +203,21 @@ class Race:
         return Search.of(found, max(kept_enough, key=lambda pair: pair[0].speedup), met=True)
 
     def timed(self, plan: Plan, fraction: float, way: Way, builds: int = BUILDS) -> Attempt:
-        """A plan's engine against the dense one: of several builds the one whose ratio is in the middle."""
-        slim = ir.to_proto(self._slimmed(plan).model)
-        tried = [
-            _timed(self._build(self._original), self._build(slim), self._feeds, fraction, self._seed)
-            for _ in range(builds)
-        ]
-        middle = sorted(tried, key=lambda attempt: attempt.speedup)[builds // 2]
-        return replace(middle, loss=self._chooser.loss(plan), by=way.by, step=way.step, builds=builds)
+        """A plan's engine against the dense one."""
+        found = self._builds.timed(ir.to_proto(self._slimmed(plan).model), builds)
+        return Attempt(
+            fraction, **asdict(found), loss=self._chooser.loss(plan), by=way.by, step=way.step, builds=builds
+        )
+
+    def _compared(self, slim: onnx.ModelProto) -> Comparison:
+        before, after = self._build(self._original), self._build(slim)
+        return compare(
+            lambda: before.run(self._feeds),
+            lambda: after.run(self._feeds),
+            seconds=SECONDS,
+            min_runs=RUNS,
+            seed=self._seed,
+        )
 
     def _build(self, model: onnx.ModelProto) -> Engine:
         return self._backend.build(model, threads=self._threads, device=self._backend.DEVICE)
@@ -230,14 +238,6 @@ def _judged(found: list[Tried], goal: Goal, fidelity: Callable[[Plan], float]) -
         judged.append((replace(pair[0], fidelity=fidelity(pair[1])), pair[1]))
         found[found.index(pair)] = judged[-1]
     return min(judged, key=lambda pair: pair[0].toll(goal))
-
-
-def _timed(before: Engine, after: Engine, feeds: Mapping[str, np.ndarray], fraction: float, seed: int) -> Attempt:
-    result = compare(lambda: before.run(feeds), lambda: after.run(feeds), seconds=SECONDS, min_runs=RUNS, seed=seed)
-    assert result.b is not None
-    assert result.speedup is not None
-    assert result.interval is not None
-    return Attempt(fraction, result.speedup, result.interval, result.b.median)
 
 
 def _next_fraction(tried: Sequence[Attempt], goal: Goal) -> float:

@@ -158,7 +158,7 @@ def test_two_are_timed_in_turns(folder: Path) -> None:
         folder / "dense.aoti.pt2", folder / "slim.aoti.pt2", backend="inductor", threads=1, batch=3, seconds=0.02
     )
     assert found.b is not None and found.speedup is not None and found.interval is not None
-    assert found.speedup == found.a.median / found.b.median
+    assert found.interval[0] <= found.speedup <= found.interval[1]
     assert min(found.a.n, found.b.n) >= 30
     assert found.batch == 3
     assert found.engine is not None and found.engine["backend"] == "inductor"

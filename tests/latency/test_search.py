@@ -10,12 +10,13 @@ import pytest
 
 from modhifi_graph import Fidelity, InputError, Latency, Speedup, optimize, pareto
 from modhifi_graph.latency import search
-from modhifi_graph.latency.attempts import AIM, Attempt
+from modhifi_graph.latency.attempts import AIM
 from modhifi_graph.latency.search import _judged, _next, _next_speed
-from modhifi_graph.timing import Comparison, Timing
+from modhifi_graph.timing import Comparison
 
 from ..oracles import small
 from .test_attempts import tried
+from .test_builds import comparison
 from .test_model import RESIDUAL, TEXT, KnownTimer, work
 
 MODEL = small.build(TEXT)
@@ -30,8 +31,8 @@ def known(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
             def __init__(self, model: onnx.ModelProto) -> None:
                 self.milliseconds = work(model) ** power
 
-            def run(self, feeds: Any) -> dict[str, Any]:
-                raise AssertionError("a known engine is not run")
+            def run(self, feeds: Any) -> float:
+                return self.milliseconds
 
         class Backend:
             DEVICE = "cpu"
@@ -39,13 +40,12 @@ def known(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
             def build(self, model: onnx.ModelProto, *, threads: int = 0, device: str = "cpu") -> Known:
                 return Known(model)
 
-        def timed(before: Known, after: Known, feeds: Any, fraction: float, seed: int) -> Attempt:
-            ratio = before.milliseconds / after.milliseconds
-            return Attempt(fraction, ratio, (ratio, ratio), after.milliseconds)
+        def known(dense: Callable[[], float], slim: Callable[[], float], **settings: Any) -> Comparison:
+            return comparison(dense(), slim())
 
         monkeypatch.setattr(search, "backend", lambda name: Backend())
         monkeypatch.setattr(search, "Timer", lambda name, threads: KnownTimer())
-        monkeypatch.setattr(search, "_timed", timed)
+        monkeypatch.setattr(search, "compare", known)
 
     return set_power
 
@@ -167,14 +167,6 @@ def test_a_front_has_engines_of_growing_speed(known: Callable[[float], None]) ->
         assert 0.99 <= speed / wanted <= 1.05
     fidelities = [f.report["fidelity"] for f in found]
     assert fidelities == sorted(fidelities, reverse=True)
-
-
-def test_an_attempt_is_the_ratio_of_medians(monkeypatch: pytest.MonkeyPatch) -> None:
-    timing = Timing(1.0, 1.0, 1.0, 0.0, 30, 1.0, 0)
-    monkeypatch.setattr(
-        search, "compare", lambda a, b, seconds, min_runs, seed: Comparison(timing, timing, 1.5, (1.4, 1.6))
-    )
-    assert search._timed(None, None, {}, 0.7, 0) == Attempt(0.7, 1.5, (1.4, 1.6), 1.0)  # type: ignore[arg-type]
 
 
 class TestRefused:
