@@ -124,6 +124,8 @@ def _fate(factor: FactorReason) -> str:
 
 def report(result: Mapping[str, Any], output: Path) -> RenderableType:
     """What `optimize` did: costs before and after, latency, accuracy of a sample, warnings, where the model is."""
+    from modhifi_graph.timing import apart
+
     table = _table("", ">before", ">after", ">change")
     rows = (("MACs", "macs"), ("parameters", "params"), ("bytes", "bytes"), ("components", "components"))
     for title, key in rows:
@@ -136,7 +138,7 @@ def report(result: Mapping[str, Any], output: Path) -> RenderableType:
         low, high = result.get("interval") or (None, None)
         interval = "" if low is None else f" ({low:.2f} to {high:.2f})"
         speedup = f"{result['speedup']:.2f}x faster{interval}" if result.get("speedup") else ""
-        if low is not None and high is not None and low <= 1 <= high:
+        if interval and not apart(result["interval"]):
             speedup = f"no difference for certain{interval}"
         table.add_row(*_texts("latency, ms", *(f"{median:.3f}" for median in medians), speedup))
         table.add_row(
@@ -272,7 +274,9 @@ def comparison(found: Comparison, names: Sequence[str]) -> RenderableType:
     lines = [*([how(found.engine, found.batch)] if found.engine else [])]
     if found.speedup is not None and found.interval is not None:
         low, high = found.interval
-        verdict = "" if found.significant else "; the interval holds 1, so neither is faster for certain"
+        verdict = (
+            "" if found.significant else "; two builds of one model differ by as much, so neither is faster for certain"
+        )
         lines.append(
             f"{names[1]} is {found.speedup:.3f} times as fast (95 % interval {low:.3f} to {high:.3f}){verdict}"
         )

@@ -11,6 +11,7 @@ from markupsafe import Markup
 from modhifi_graph.page import charts, scales
 from modhifi_graph.page.sections import Layers, Report, Speed, Strips, layers, speed, strips
 from modhifi_graph.terminal import amount, how
+from modhifi_graph.timing import apart
 
 BUDGETS = {"macs": "multiply-accumulates", "params": "parameters", "keep": "every group"}
 """What a budget is a fraction of."""
@@ -77,8 +78,7 @@ def verdict(report: Report) -> list[str]:
     said = [f"{size[0].upper()}{size[1:]} are left."]
     if interval := report.get("interval"):
         low, high = interval
-        sure = not low <= 1 <= high
-        fast = f"{report['speedup']:.2f} times as fast" if sure else "No difference in speed for certain"
+        fast = f"{report['speedup']:.2f} times as fast" if apart(interval) else "No difference in speed for certain"
         said = [f"{fast} (95 % interval {low:.2f} to {high:.2f}), with {size}."]
     if accuracy := report.get("accuracy"):
         change = accuracy["after"] - accuracy["before"]
