@@ -210,7 +210,6 @@ def _timed_pairs(
         for call in list(calls) * warmup:
             call()
         while len(times) < max_runs * width and (len(times) < min_runs * width or spent < budget):
-            # What is done between two runs is the same after each of them: it costs the next one up to 1 %.
             for call in calls:
                 # A clock too coarse to see the run took at most one tick; zero would make the ratio infinite.
                 elapsed = max(call(), 1)

@@ -206,7 +206,14 @@ class Race:
         """A plan's engine against the dense one."""
         found = self._builds.timed(ir.to_proto(self._slimmed(plan).model), builds)
         return Attempt(
-            fraction, **asdict(found), loss=self._chooser.loss(plan), by=way.by, step=way.step, builds=builds
+            fraction,
+            found.speedup,
+            found.interval,
+            found.milliseconds,
+            self._chooser.loss(plan),
+            by=way.by,
+            step=way.step,
+            builds=builds,
         )
 
     def _compared(self, slim: onnx.ModelProto) -> Comparison:
