@@ -185,7 +185,7 @@ def _program(model: Model) -> tuple[ExportedProgram, str]:
             f"{label}: is compiled already, so it holds native code, and is not loaded as a model; "
             f"if you compiled it yourself, give it a name that ends in {SUFFIX}"
         )
-    from modhifi_graph.frontends.exporting import load as read
+    from modhifi_graph.models.exporting import load as read
 
     return read(label), label
 
@@ -199,7 +199,7 @@ def _is_package(path: str) -> bool:
 
 
 def _place(label: str, threads: int, device: str) -> torch.device:
-    from modhifi_graph.devices import device_of
+    from modhifi_graph.exporters.devices import device_of
 
     check_threads(threads, label)
     if device.split(":")[0] not in ("cpu", "cuda"):

@@ -160,7 +160,7 @@ def _place(label: str, threads: int, device: str) -> torch.device:
         raise InputError(f"{label}: TensorRT runs on cuda, not on {device}; give cuda:0 as the device")
     if (reason := available()) is not None:
         raise InputError(f"{label}: cannot be compiled: {reason}")
-    from modhifi_graph.devices import device_of
+    from modhifi_graph.exporters.devices import device_of
 
     place = device_of(f"cuda:{index or 0}")
     assert place is not None

@@ -9,29 +9,31 @@ Everything here is loaded when it is first used: importing the package costs nex
 
 from __future__ import annotations
 
-from importlib import import_module, metadata
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
+from modhifi_graph import public
+
 if TYPE_CHECKING:
-    from modhifi_graph.benchmark import bench
-    from modhifi_graph.calibration import Calibration
-    from modhifi_graph.compilation import compile_model, load_engine
     from modhifi_graph.errors import InputError, ModhifiError, VerificationError
-    from modhifi_graph.fidelity.selection import Keep, Macs, Params
-    from modhifi_graph.fidelity.subset import SubsetFidelity
     from modhifi_graph.frontends.torch import OptimizedModule
-    from modhifi_graph.images import Preprocess
-    from modhifi_graph.inspection import Inspection, inspect
-    from modhifi_graph.latency.goal import Fidelity, Latency, Speedup
-    from modhifi_graph.models import Opened, open_model
-    from modhifi_graph.optimization import Optimized, optimize
-    from modhifi_graph.pareto import pareto
+    from modhifi_graph.inputs.calibration import Calibration
+    from modhifi_graph.inputs.images import Preprocess
+    from modhifi_graph.inputs.synthesis.synthesise import Synthesised, synthesise
+    from modhifi_graph.jobs.compile import compile_model, load_engine
+    from modhifi_graph.jobs.inspect import Inspection, inspect
+    from modhifi_graph.jobs.optimize import Optimized, optimize
+    from modhifi_graph.jobs.pareto import pareto
+    from modhifi_graph.jobs.score import Scores, score
+    from modhifi_graph.jobs.unlearn import unlearn
+    from modhifi_graph.latency.benchmark import bench
+    from modhifi_graph.latency.timing import Comparison, Timing
+    from modhifi_graph.models.opening import Opened, open_model
     from modhifi_graph.plan import Plan
-    from modhifi_graph.scoring import Scores, score
-    from modhifi_graph.synthesis.synthesise import Synthesised, synthesise
-    from modhifi_graph.timing import Comparison, Timing
-    from modhifi_graph.unlearning import unlearn
-    from modhifi_graph.verification import Verification, verify, verify_files
+    from modhifi_graph.prove.verification import Verification, verify, verify_files
+    from modhifi_graph.scoring.subset import SubsetFidelity
+    from modhifi_graph.select.allocation import Keep, Macs, Params
+    from modhifi_graph.select.goal import Fidelity, Latency, Speedup
 
 __all__ = [
     "Calibration",
@@ -70,38 +72,12 @@ __all__ = [
     "verify_files",
 ]
 
-_MODULES = {
-    "benchmark": ("bench",),
-    "calibration": ("Calibration",),
-    "compilation": ("compile_model", "load_engine"),
-    "errors": ("InputError", "ModhifiError", "VerificationError"),
-    "fidelity.selection": ("Keep", "Macs", "Params"),
-    "fidelity.subset": ("SubsetFidelity",),
-    "frontends.torch": ("OptimizedModule",),
-    "images": ("Preprocess",),
-    "inspection": ("Inspection", "inspect"),
-    "latency.goal": ("Fidelity", "Latency", "Speedup"),
-    "models": ("Opened", "open_model"),
-    "optimization": ("Optimized", "optimize"),
-    "pareto": ("pareto",),
-    "plan": ("Plan",),
-    "synthesis.synthesise": ("Synthesised", "synthesise"),
-    "scoring": ("Scores", "score"),
-    "timing": ("Comparison", "Timing"),
-    "unlearning": ("unlearn",),
-    "verification": ("Verification", "verify", "verify_files"),
-}
-_HOMES = {name: module for module, names in _MODULES.items() for name in names}
+_found = public.lazily(__name__)
+public.install()
 
 
 def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        return metadata.version("modhifi-graph")
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
+    return metadata.version("modhifi-graph") if name == "__version__" else _found(name)
 
 
 def __dir__() -> list[str]:

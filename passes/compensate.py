@@ -9,10 +9,10 @@ import onnx_ir as ir
 from modhifi_graph.axes.groups import Groups
 from modhifi_graph.dialects.onnx import lift
 from modhifi_graph.dialects.program import Feeds
-from modhifi_graph.fidelity import compensation, sequential
-from modhifi_graph.fidelity.consumers import Consumer
-from modhifi_graph.fidelity.moments import Moments
+from modhifi_graph.observe.consumers import Consumer
+from modhifi_graph.observe.moments import Moments
 from modhifi_graph.plan import Plan
+from modhifi_graph.repair import compensation, sequential
 
 METHODS = compensation.METHODS
 

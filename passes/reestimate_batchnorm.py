@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from modhifi_graph.dialects.onnx import interface, lift
 from modhifi_graph.dialects.program import Feeds
-from modhifi_graph.fidelity.batchnorm import reestimate
+from modhifi_graph.repair.batchnorm import reestimate
 
 
 class ReestimateBatchNorm(ir.passes.InPlacePass):

@@ -10,7 +10,7 @@ from modhifi_graph.axes.coupling import couple
 from modhifi_graph.axes.groups import find_groups
 from modhifi_graph.dialects.onnx import interface, lift
 from modhifi_graph.dialects.program import Feeds
-from modhifi_graph.unlearning import Forgotten, How, forget_class
+from modhifi_graph.jobs.unlearn import Forgotten, How, forget_class
 
 
 class Unlearn(ir.passes.InPlacePass):

@@ -13,7 +13,7 @@ import onnx
 import pytest
 
 from modhifi_graph.errors import InputError
-from modhifi_graph.optimization import optimize
+from modhifi_graph.jobs.optimize import optimize
 
 from .oracles import small
 

@@ -9,8 +9,8 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from modhifi_graph.accounting import Cost
 from modhifi_graph.axes.branches import find_branches
+from modhifi_graph.axes.cost import Cost
 from modhifi_graph.axes.coupling import couple
 from modhifi_graph.axes.groups import Groups, find_groups
 from modhifi_graph.dialects.onnx import lift

@@ -9,11 +9,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from modhifi_graph import machine
-from modhifi_graph.benchmark import bench
-from modhifi_graph.compilation import compile_model
 from modhifi_graph.errors import InputError
 from modhifi_graph.exporters.precision import converted
+from modhifi_graph.jobs.compile import compile_model
+from modhifi_graph.latency import machine
+from modhifi_graph.latency.benchmark import bench
 
 
 def matmul(width: int, depth: int = 1, name: str = "x", batch: int | str = "batch") -> onnx.ModelProto:

@@ -12,10 +12,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from modhifi_graph.calibration import Calibration, batch_size, load
 from modhifi_graph.errors import InputError
 from modhifi_graph.graph import Graph, Op, Value
-from modhifi_graph.images import Preprocess
+from modhifi_graph.inputs.calibration import Calibration, batch_size, load
+from modhifi_graph.inputs.images import Preprocess
 from modhifi_graph.interface import InputSpec, random_inputs, specs_of
 
 Dim = int | str | None

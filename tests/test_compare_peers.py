@@ -12,8 +12,8 @@ import numpy as np
 import onnx
 import pytest
 
+from modhifi_graph.jobs.optimize import optimize
 from modhifi_graph.latency import search as latency_search
-from modhifi_graph.optimization import optimize
 from tools import compare_peers, speedup_runs
 from tools.paper import subjects
 from tools.paper.document import filled

@@ -8,11 +8,12 @@ import sys
 
 import pytest
 
-from modhifi_graph import unlearning
 from modhifi_graph.cli import common
 from modhifi_graph.exporters import backend
-from modhifi_graph.fidelity import compensation, scores
-from modhifi_graph.options import DEFAULTS
+from modhifi_graph.jobs import unlearn as unlearning
+from modhifi_graph.options.options import DEFAULTS
+from modhifi_graph.repair import compensation
+from modhifi_graph.scoring import scores
 
 
 def test_names_are_those_of_the_library() -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from modhifi_graph import devices
-from modhifi_graph.calibration import BATCH_BYTES
 from modhifi_graph.errors import InputError
+from modhifi_graph.exporters import devices
+from modhifi_graph.inputs.calibration import BATCH_BYTES
 
 
 def test_a_name_is_a_device_and_none_is_none() -> None:

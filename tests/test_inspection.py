@@ -9,7 +9,7 @@ import networkx
 import pytest
 
 from modhifi_graph.errors import InputError
-from modhifi_graph.inspection import Inspection, inspect
+from modhifi_graph.jobs.inspect import Inspection, inspect
 
 from .oracles import small
 

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from modhifi_graph import bench, machine
+from modhifi_graph import bench
 from modhifi_graph.errors import InputError
 from modhifi_graph.exporters import onnxruntime
-from modhifi_graph.isolation import IsolatedEngine
+from modhifi_graph.latency import machine
+from modhifi_graph.latency.isolation import IsolatedEngine
 
 from .oracles import small
 

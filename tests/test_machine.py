@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 
-from modhifi_graph.machine import describe
+from modhifi_graph.latency.machine import describe
 
 
 def test_it_is_this_one() -> None:

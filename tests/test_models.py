@@ -14,7 +14,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from modhifi_graph.errors import InputError
-from modhifi_graph.models import normalise, open_model, sample_path, to_proto
+from modhifi_graph.models.opening import normalise, open_model, sample_path, to_proto
 
 from .oracles import small
 

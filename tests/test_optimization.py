@@ -14,13 +14,13 @@ import pytest
 
 from modhifi_graph.errors import InputError
 from modhifi_graph.exporters.onnxruntime import Engine
-from modhifi_graph.fidelity.scores import CRITERIA
-from modhifi_graph.models import open_model
-from modhifi_graph.optimization import Optimized, optimize
-from modhifi_graph.options import made
+from modhifi_graph.jobs.optimize import Optimized, optimize
+from modhifi_graph.models.opening import open_model
+from modhifi_graph.options.options import made
 from modhifi_graph.passes.compensate import METHODS
 from modhifi_graph.plan import GroupPlan, Plan
-from modhifi_graph.verification import verify_files
+from modhifi_graph.prove.verification import verify_files
+from modhifi_graph.scoring.scores import CRITERIA
 
 from .oracles import small
 

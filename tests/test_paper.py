@@ -13,12 +13,12 @@ import pytest
 
 import modhifi_graph
 from modhifi_graph.errors import InputError
-from modhifi_graph.fidelity.selection import Keep
 from modhifi_graph.frontends.onnx import OnnxFrontEnd
-from modhifi_graph.models import to_proto
-from modhifi_graph.optimization import optimize
-from modhifi_graph.options import Options
-from modhifi_graph.scoring import score, scored
+from modhifi_graph.jobs.optimize import optimize
+from modhifi_graph.jobs.score import score, scored
+from modhifi_graph.models.opening import to_proto
+from modhifi_graph.options.options import Options
+from modhifi_graph.select.allocation import Keep
 from tools.paper import __main__ as paper
 from tools.paper import data, language, noise, pruning, subjects, unlearning
 from tools.paper.document import filled

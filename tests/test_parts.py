@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 
-from modhifi_graph.optimization import optimize
+from modhifi_graph.jobs.optimize import optimize
 from tools import parts
 
 from .oracles import small

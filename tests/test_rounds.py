@@ -13,19 +13,19 @@ import pytest
 import torch
 
 import modhifi_graph
-from modhifi_graph.accounting import Cost
+from modhifi_graph.axes.cost import Cost
 from modhifi_graph.axes.coupling import couple
 from modhifi_graph.axes.groups import find_groups
 from modhifi_graph.dialects.onnx import lift
 from modhifi_graph.errors import InputError
-from modhifi_graph.fidelity.hifi import CRITERIA, SETS, Claims
-from modhifi_graph.fidelity.ridge import RIDGE
-from modhifi_graph.fidelity.selection import Limits
 from modhifi_graph.frontends.frontend import Optimized
-from modhifi_graph.models import normalise
+from modhifi_graph.jobs.rounds import removable
+from modhifi_graph.models.opening import normalise
+from modhifi_graph.observe.ridge import RIDGE
 from modhifi_graph.plan import Plan
-from modhifi_graph.rounds import removable
-from modhifi_graph.verification import verify_files
+from modhifi_graph.prove.verification import verify_files
+from modhifi_graph.scoring.hifi import CRITERIA, SETS, Claims
+from modhifi_graph.select.allocation import Limits
 
 from .fidelity.layers import Net, parameter, run
 from .oracles import modules, small

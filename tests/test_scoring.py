@@ -13,7 +13,7 @@ import torch
 
 import modhifi_graph
 from modhifi_graph import InputError, Scores, samples, score
-from modhifi_graph.fidelity.scores import component_inputs
+from modhifi_graph.scoring.scores import component_inputs
 
 from .fidelity.layers import Net
 
@@ -177,7 +177,7 @@ def test_the_tool_that_compares_searches(capsys: pytest.CaptureFixture[str]) -> 
 def test_the_package_exports_it() -> None:
     assert modhifi_graph.score is score
     assert modhifi_graph.SubsetFidelity.__name__ == "SubsetFidelity"
-    from modhifi_graph.fidelity import Contributions, Moments, Subset, SubsetFidelity
+    from modhifi_graph.scoring import Contributions, Moments, Subset, SubsetFidelity
 
     assert {c.__name__ for c in (Contributions, Moments, Subset, SubsetFidelity)} == {
         "Contributions",

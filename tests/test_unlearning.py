@@ -17,7 +17,7 @@ import modhifi_graph
 from modhifi_graph import InputError, cli, samples
 from modhifi_graph.exporters.onnxruntime import Engine
 from modhifi_graph.frontends.frontend import Optimized
-from modhifi_graph.unlearning import sample_sets, unlearn
+from modhifi_graph.jobs.unlearn import sample_sets, unlearn
 
 VIT, CNN = "sample:digits-vit", "sample:digits-cnn"
 DIGIT = 8

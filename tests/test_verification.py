@@ -16,11 +16,11 @@ from modhifi_graph.axes.coupling import couple
 from modhifi_graph.axes.groups import find_groups
 from modhifi_graph.dialects.onnx import lift
 from modhifi_graph.errors import InputError, VerificationError
-from modhifi_graph.models import normalise, open_model, to_proto
+from modhifi_graph.models.opening import normalise, open_model, to_proto
 from modhifi_graph.passes.slim import Slim
 from modhifi_graph.plan import GroupPlan, Plan, random_plan
-from modhifi_graph.structure import first_difference
-from modhifi_graph.verification import random_feeds, verify, verify_files
+from modhifi_graph.prove.structure import first_difference
+from modhifi_graph.prove.verification import random_feeds, verify, verify_files
 
 from .oracles import small
 

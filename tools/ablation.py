@@ -26,24 +26,25 @@ from pathlib import Path
 
 import onnx
 
-from modhifi_graph import calibration, samples
-from modhifi_graph.accounting import Cost
+from modhifi_graph import samples
+from modhifi_graph.axes.cost import Cost
 from modhifi_graph.axes.coupling import couple
 from modhifi_graph.axes.groups import find_groups
 from modhifi_graph.dialects.onnx import lift
 from modhifi_graph.errors import InputError, ModhifiError
 from modhifi_graph.exporters import onnxruntime as backend
-from modhifi_graph.fidelity.analysis import analyse
-from modhifi_graph.fidelity.scores import CRITERIA
-from modhifi_graph.fidelity.selection import Budget, Limits, plan_of, select
 from modhifi_graph.frontends.frontend import Batches
 from modhifi_graph.frontends.onnx import FinishedOnnx, sample_accuracy
+from modhifi_graph.inputs import calibration
+from modhifi_graph.inputs.mirrors import with_mirrors
 from modhifi_graph.interface import specs_of
-from modhifi_graph.mirrors import with_mirrors
-from modhifi_graph.models import SAMPLE, normalise, open_model, to_proto
+from modhifi_graph.models.opening import SAMPLE, normalise, open_model, to_proto
 from modhifi_graph.passes.compensate import METHODS, Compensate
 from modhifi_graph.passes.slim import Slim
-from modhifi_graph.report import output_fidelity
+from modhifi_graph.report.figures import output_fidelity
+from modhifi_graph.scoring.analysis import analyse
+from modhifi_graph.scoring.scores import CRITERIA
+from modhifi_graph.select.allocation import Budget, Limits, plan_of, select
 
 Score = Callable[[onnx.ModelProto], float]
 

@@ -24,7 +24,7 @@ import torch
 from torch import nn
 
 from modhifi_graph import samples
-from modhifi_graph.timing import Comparison, compare
+from modhifi_graph.latency.timing import Comparison, compare
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZE = 224

@@ -11,7 +11,7 @@ import time
 from modhifi_graph.axes.coupling import couple
 from modhifi_graph.axes.groups import find_groups
 from modhifi_graph.dialects.onnx import lift
-from modhifi_graph.models import normalise, open_model
+from modhifi_graph.models.opening import normalise, open_model
 
 RUNS = 5
 

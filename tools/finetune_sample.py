@@ -29,7 +29,8 @@ from torch import nn
 from torch.nn import functional
 from train_samples import RECIPES, fit, smoothed, split
 
-from modhifi_graph import InputError, Macs, ModhifiError, OptimizedModule, optimize, samples, terminal
+from modhifi_graph import InputError, Macs, ModhifiError, OptimizedModule, optimize, samples
+from modhifi_graph.report import terminal
 
 BUDGETS = {"digits-cnn": 0.016, "digits-vit": 0.035}
 """Fractions of the multiply-accumulates at which pruning alone visibly loses accuracy: about the least that can be had."""

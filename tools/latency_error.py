@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import onnx_ir as ir
 
-from modhifi_graph.accounting import Cost
+from modhifi_graph.axes.cost import Cost
 from modhifi_graph.axes.coupling import couple
 from modhifi_graph.axes.groups import Groups, find_groups
 from modhifi_graph.axes.layout import Layout
@@ -28,7 +28,7 @@ from modhifi_graph.latency.model import at_widths, measured
 from modhifi_graph.latency.steps import best_step
 from modhifi_graph.latency.timer import Pieces, Timer
 from modhifi_graph.latency.widths import plan_of, width
-from modhifi_graph.options import made
+from modhifi_graph.options.options import made
 
 NARROWEST = 0.3
 BUILDS = 3

@@ -16,8 +16,8 @@ from typing import Any
 
 from modhifi_graph.errors import InputError
 from modhifi_graph.frontends.onnx import sample_accuracy
-from modhifi_graph.models import SAMPLE, open_model, to_proto
-from modhifi_graph.optimization import Optimized, optimize
+from modhifi_graph.jobs.optimize import Optimized, optimize
+from modhifi_graph.models.opening import SAMPLE, open_model, to_proto
 from tools.ablation import Score, chosen, command_score
 from tools.command import status_of
 

@@ -20,7 +20,8 @@ from typing import Any
 from rich.console import CONSOLE_SVG_FORMAT, Console
 from rich.text import Text
 
-from modhifi_graph import optimize, page, terminal
+from modhifi_graph import optimize, page
+from modhifi_graph.report import terminal
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")

@@ -18,11 +18,11 @@ from collections.abc import Callable, Sequence
 import torch
 
 from modhifi_graph.exporters.onnxruntime import Engine
-from modhifi_graph.fidelity.selection import Keep
 from modhifi_graph.frontends.onnx import OnnxFrontEnd
-from modhifi_graph.models import to_proto
-from modhifi_graph.options import Options
-from modhifi_graph.scoring import ROWS, scored
+from modhifi_graph.jobs.score import ROWS, scored
+from modhifi_graph.models.opening import to_proto
+from modhifi_graph.options.options import Options
+from modhifi_graph.select.allocation import Keep
 
 
 def timed(work: Callable[[], object]) -> tuple[float, float]:

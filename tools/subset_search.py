@@ -13,8 +13,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 
-from modhifi_graph.fidelity.subset import SubsetFidelity
-from modhifi_graph.scoring import ROWS, score
+from modhifi_graph.jobs.score import ROWS, score
+from modhifi_graph.scoring.subset import SubsetFidelity
 
 READINGS = ("shared", "of", "least_squares")
 METHODS = ("forward", "backward", "exchange", "singletons", "random")

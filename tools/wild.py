@@ -25,9 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modhifi_graph.errors import ModhifiError
-from modhifi_graph.models import open_model
-from modhifi_graph.optimization import optimize
-from modhifi_graph.verification import random_feeds
+from modhifi_graph.jobs.optimize import optimize
+from modhifi_graph.models.opening import open_model
+from modhifi_graph.prove.verification import random_feeds
 
 FOLDER = Path(__file__).resolve().parents[2] / "shared" / "onnx_wild"
 SAMPLES = 16

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from modhifi_graph.axes.binding import Axes, Pin, broadcast, known, unify_or_pin, unify_pairs
 from modhifi_graph.axes.layout import Layout, leaf, product
 from modhifi_graph.axes.lines import Unknown, constant
-from modhifi_graph.axes.selection import concat, gather, pad, slices, split, stack, unbind
+from modhifi_graph.axes.slicing import concat, gather, pad, slices, split, stack, unbind
 from modhifi_graph.graph import Dim, Op, Value
 
 Mover = Callable[[Op, Sequence[Axes], Sequence[Axes], Pin], None]

@@ -14,7 +14,7 @@ import numpy as np
 from modhifi_graph.axes.coupling import Coupling
 from modhifi_graph.axes.layout import Layout, kept, leaves, length
 from modhifi_graph.axes.rules import RULES
-from modhifi_graph.axes.selection import pad_amounts, sliced_axes
+from modhifi_graph.axes.slicing import pad_amounts, sliced_axes
 from modhifi_graph.graph import Op, Value
 
 

@@ -33,9 +33,9 @@ def bench(
     as_json: Json = False,
 ) -> None:
     """Time one model, or two in turns, on random inputs."""
-    from modhifi_graph import terminal
-    from modhifi_graph.benchmark import bench as run
-    from modhifi_graph.models import sample_path
+    from modhifi_graph.latency.benchmark import bench as run
+    from modhifi_graph.models.opening import sample_path
+    from modhifi_graph.report import terminal
 
     paths = [sample_path(name) if name.startswith(SAMPLE) else Path(name) for name in (a, b) if name is not None]
     found = run(

@@ -75,7 +75,8 @@ def calibration(model: str, calib: str | None) -> Any:
     """A sample brings its own calibration arrays."""
     if calib is not None or not model.startswith(SAMPLE):
         return calib
-    from modhifi_graph import models, samples
+    from modhifi_graph import samples
+    from modhifi_graph.models import opening as models
 
     models.sample_path(model)
     return samples.load(model).calib

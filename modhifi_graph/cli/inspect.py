@@ -25,8 +25,8 @@ def inspect(
     """Show what can be pruned, what cannot, and why."""
     import dataclasses
 
-    from modhifi_graph import terminal
-    from modhifi_graph.inspection import inspect as run
+    from modhifi_graph.jobs.inspect import inspect as run
+    from modhifi_graph.report import terminal
 
     found = run(model, fold_batchnorm=not keep_batchnorm)
     reasons = None if why is None else found.why(why)

@@ -28,7 +28,7 @@ from modhifi_graph.cli.common import (
 )
 from modhifi_graph.errors import InputError
 from modhifi_graph.exporters import BACKENDS
-from modhifi_graph.latency.goal import Goal
+from modhifi_graph.select.goal import Goal
 
 if TYPE_CHECKING:
     from modhifi_graph.plan import Plan
@@ -166,8 +166,8 @@ def optimize(
         _check_aims(counts, {"--speedup": speedup, "--latency": latency, "--fidelity": fidelity}, plan, pareto)
     for written, planned in _outputs(output, plan_out, pareto):
         check_outputs(model, written, planned, report=report)
-    from modhifi_graph import terminal
-    from modhifi_graph.images import Preprocess
+    from modhifi_graph.inputs.images import Preprocess
+    from modhifi_graph.report import terminal
 
     options: dict[str, Any] = {
         "backend": backend,
@@ -207,12 +207,12 @@ def optimize(
     with terminal.progress(quiet) as progress:
         data = calibration(model, calib)
         if pareto is None:
-            from modhifi_graph.optimization import optimize as run
+            from modhifi_graph.jobs.optimize import optimize as run
 
             results = [run(model, calib=data, progress=progress, **aims, **options)]
         else:
-            from modhifi_graph.pareto import FASTEST
-            from modhifi_graph.pareto import pareto as front
+            from modhifi_graph.jobs.pareto import FASTEST
+            from modhifi_graph.jobs.pareto import pareto as front
 
             results = front(model, data, engines=pareto, speedup=speedup or FASTEST, progress=progress, **options)
     files = _outputs(output, plan_out, pareto)
@@ -237,8 +237,8 @@ def _write_page(
     reports: Sequence[dict[str, Any]], files: Sequence[Path], path: Path, model: str, context: typer.Context
 ) -> None:
     """The page of the one model; of several that of the fastest, with the front of all."""
-    from modhifi_graph import page
-    from modhifi_graph.report import speed_of
+    from modhifi_graph.report import page
+    from modhifi_graph.report.figures import speed_of
 
     found = dict(reports[-1])
     if len(reports) > 1:

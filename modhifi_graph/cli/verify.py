@@ -20,8 +20,8 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Check that a finished file is the graph that its plan describes; exit 3 where it is not."""
-    from modhifi_graph import terminal
-    from modhifi_graph.verification import verify_files
+    from modhifi_graph.prove.verification import verify_files
+    from modhifi_graph.report import terminal
 
     found = verify_files(dense, slim, plan, threads=threads)
     if as_json:

@@ -11,14 +11,14 @@ from typing import Any
 from modhifi_graph.axes.groups import Groups
 from modhifi_graph.dialects.program import Feeds, Program
 from modhifi_graph.errors import InputError
-from modhifi_graph.fidelity.analysis import Analysis
+from modhifi_graph.inputs.synthesis.subject import Subject
+from modhifi_graph.inputs.synthesis.synthesise import Synthesised, made_for
 from modhifi_graph.latency.search import Race
-from modhifi_graph.options import Options
+from modhifi_graph.options.options import Options
 from modhifi_graph.plan import Plan
 from modhifi_graph.progress import Progress, silent
-from modhifi_graph.synthesis.subject import Subject
-from modhifi_graph.synthesis.synthesise import Synthesised, made_for
-from modhifi_graph.verification import Verification
+from modhifi_graph.prove.verification import Verification
+from modhifi_graph.scoring.analysis import Analysis
 
 
 @dataclass(frozen=True)

@@ -12,28 +12,29 @@ import onnx
 import onnx_ir as ir
 import torch
 
-from modhifi_graph import calibration, samples
+from modhifi_graph import samples
 from modhifi_graph.axes.coupling import couple
 from modhifi_graph.axes.groups import Groups, find_groups
-from modhifi_graph.benchmark import bench
-from modhifi_graph.devices import batch_bytes, device_of
 from modhifi_graph.dialects.onnx import Lifted, lift
 from modhifi_graph.dialects.program import Feeds, Program, samples_in
 from modhifi_graph.exporters import onnxruntime as backend
 from modhifi_graph.exporters.backend import onnx_backend
-from modhifi_graph.fidelity.analysis import Analysis
+from modhifi_graph.exporters.devices import batch_bytes, device_of
 from modhifi_graph.frontends.frontend import Batches, Finished, FrontEnd, Optimized
+from modhifi_graph.inputs import calibration
+from modhifi_graph.inputs.synthesis.subject import Subject
 from modhifi_graph.interface import inputs_that_run, specs_of
+from modhifi_graph.latency.benchmark import bench
 from modhifi_graph.latency.layers import ROUNDS, layer_times
 from modhifi_graph.latency.search import Race
 from modhifi_graph.latency.timer import Timer
-from modhifi_graph.models import SAMPLE, Opened, Source, normalise, open_model, to_proto
-from modhifi_graph.options import Options
+from modhifi_graph.models.opening import SAMPLE, Opened, Source, normalise, open_model, to_proto
+from modhifi_graph.options.options import Options
 from modhifi_graph.passes.slim import Slim
 from modhifi_graph.plan import Plan
 from modhifi_graph.progress import Progress, silent
-from modhifi_graph.synthesis.subject import Subject
-from modhifi_graph.verification import Verification, check_interface, check_validity, random_feeds, verify
+from modhifi_graph.prove.verification import Verification, check_interface, check_validity, random_feeds, verify
+from modhifi_graph.scoring.analysis import Analysis
 
 
 @dataclass(frozen=True)

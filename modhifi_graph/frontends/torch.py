@@ -14,29 +14,29 @@ from torch import fx
 from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
-from modhifi_graph import machine
 from modhifi_graph.axes.coupling import couple
 from modhifi_graph.axes.groups import find_groups
-from modhifi_graph.calibration import batch_size
-from modhifi_graph.calibration import load as load_calibration
-from modhifi_graph.devices import batch_bytes, device_of, home_of
 from modhifi_graph.dialects.aten import Lifted, copied, functional, lift, placeholders
 from modhifi_graph.dialects.program import Feeds, Program, samples_in
 from modhifi_graph.errors import InputError, VerificationError
+from modhifi_graph.exporters.devices import batch_bytes, device_of, home_of
 from modhifi_graph.files import atomic_write
-from modhifi_graph.frontends.calls import Example, calls_of, cut, subset
-from modhifi_graph.frontends.exporting import export, exported, load, open_axes, open_shapes
 from modhifi_graph.frontends.frontend import Batches, Finished, FrontEnd, Optimized
+from modhifi_graph.inputs.calibration import batch_size
+from modhifi_graph.inputs.calibration import load as load_calibration
+from modhifi_graph.inputs.synthesis.subject import Subject
 from modhifi_graph.interface import InputSpec
-from modhifi_graph.options import Options
+from modhifi_graph.latency import machine
+from modhifi_graph.latency.timing import compare
+from modhifi_graph.models.calls import Example, calls_of, cut, subset
+from modhifi_graph.models.exporting import export, exported, load, open_axes, open_shapes
+from modhifi_graph.options.options import Options
 from modhifi_graph.passes.fx.fold_batchnorm import FoldBatchNorm
 from modhifi_graph.passes.fx.mask import Mask
 from modhifi_graph.passes.fx.slim import Slim
 from modhifi_graph.plan import Plan
 from modhifi_graph.progress import Progress, silent
-from modhifi_graph.synthesis.subject import Subject
-from modhifi_graph.timing import compare
-from modhifi_graph.verification import RELATIVE, Verification, compare_outputs, summary
+from modhifi_graph.prove.verification import RELATIVE, Verification, compare_outputs, summary
 
 FEWEST_EXAMPLES = 32
 """An example with fewer samples is there for its shapes, not to calibrate with."""

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from modhifi_graph import machine
 from modhifi_graph.files import atomic_write
+from modhifi_graph.latency import machine
 
 FOLDER = "MODHIFI_CACHE"
 """The environment variable that says where; empty for nowhere. By default ``modhifi-graph`` in the user's cache."""

@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import onnx_ir as ir
 
-from modhifi_graph.accounting import Cost, Polynomial, evaluate, total
 from modhifi_graph.axes.branches import Branch
+from modhifi_graph.axes.cost import Cost, Polynomial, evaluate, total
 from modhifi_graph.axes.groups import Groups
 from modhifi_graph.axes.layout import Layout
 from modhifi_graph.dialects.onnx import Lifted, lift
@@ -56,7 +56,7 @@ class Law:
 class LatencyModel:
     """Milliseconds of an engine as a function of how many components of each group are kept.
 
-    It answers what :class:`modhifi_graph.accounting.Cost` does of multiply-accumulates.
+    It answers what :class:`modhifi_graph.axes.cost.Cost` does of multiply-accumulates.
 
     Attributes
     ----------

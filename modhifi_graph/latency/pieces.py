@@ -16,9 +16,9 @@ import onnx
 import onnx_ir as ir
 
 from modhifi_graph.dialects.onnx import Lifted
-from modhifi_graph.fidelity.pointwise import is_pointwise
-from modhifi_graph.fidelity.sites import readers_of
 from modhifi_graph.graph import Graph, Op, Value
+from modhifi_graph.observe.pointwise import is_pointwise
+from modhifi_graph.observe.sites import readers_of
 
 SMALL = 64
 """Constants of up to so many elements may be shapes, axes or scales: they are part of what a piece is."""

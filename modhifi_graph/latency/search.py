@@ -10,22 +10,22 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from modhifi_graph.accounting import Cost
+from modhifi_graph.axes.cost import Cost
 from modhifi_graph.axes.groups import Groups
 from modhifi_graph.dialects.onnx import Lifted
 from modhifi_graph.exporters.backend import Engine, backend
-from modhifi_graph.fidelity.analysis import Analysis
-from modhifi_graph.fidelity.selection import Limits
-from modhifi_graph.latency.attempts import AIM, MET, NEAR, Attempt, Tried, best, finalists, share
 from modhifi_graph.latency.builds import BUILDS, Builds
-from modhifi_graph.latency.goal import Goal
 from modhifi_graph.latency.model import at_widths, measured
 from modhifi_graph.latency.steps import best_step
 from modhifi_graph.latency.timer import Pieces, Timer
-from modhifi_graph.latency.ways import Chooser, Way, same
+from modhifi_graph.latency.timing import Comparison, compare
 from modhifi_graph.plan import Plan
 from modhifi_graph.progress import Progress, silent
-from modhifi_graph.timing import Comparison, compare
+from modhifi_graph.scoring.analysis import Analysis
+from modhifi_graph.select.allocation import Limits
+from modhifi_graph.select.attempts import AIM, MET, NEAR, Attempt, Tried, best, finalists, share
+from modhifi_graph.select.goal import Goal
+from modhifi_graph.select.ways import Chooser, Way, same
 
 ATTEMPTS, FEWER, MOST = 8, 4, 16
 """How often the first way to choose is corrected, how often each other one, and after how many in all no other is begun."""
@@ -74,7 +74,7 @@ class Race:
     """The dense engine, and the slim ones that run against it.
 
     First what goes is chosen by predicted milliseconds, in the steps that the hardware has, and corrected until the goal is
-    met. Then the other ways (:mod:`modhifi_graph.latency.ways`) are brought there, each from where it should be as fast, and
+    met. Then the other ways (:mod:`modhifi_graph.select.ways`) are brought there, each from where it should be as fast, and
     given up where it loses too much. What comes closest is repaired, and judged by what its outputs keep.
 
     Parameters

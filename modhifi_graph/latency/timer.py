@@ -14,7 +14,7 @@ from modhifi_graph.dialects.onnx import Lifted
 from modhifi_graph.exporters.backend import Engine, onnx_backend
 from modhifi_graph.latency.cache import Cache, folder
 from modhifi_graph.latency.pieces import Piece, model_of, pieces, signature
-from modhifi_graph.timing import compare
+from modhifi_graph.latency.timing import compare
 
 SECONDS, FEWEST, MOST = 0.02, 7, 200
 """A piece is run for so long, at least and at most so often."""

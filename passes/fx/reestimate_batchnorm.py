@@ -9,7 +9,7 @@ from torch.fx.passes.infra.pass_base import PassBase, PassResult
 
 from modhifi_graph.dialects.aten import lift
 from modhifi_graph.dialects.program import Feeds
-from modhifi_graph.fidelity.batchnorm import reestimate
+from modhifi_graph.repair.batchnorm import reestimate
 
 
 class ReestimateBatchNorm(PassBase):

@@ -11,7 +11,7 @@ from modhifi_graph.axes.coupling import couple
 from modhifi_graph.axes.groups import find_groups
 from modhifi_graph.dialects.aten import lift
 from modhifi_graph.dialects.program import Feeds
-from modhifi_graph.unlearning import Forgotten, How, forget_class
+from modhifi_graph.jobs.unlearn import Forgotten, How, forget_class
 
 
 class Unlearn(PassBase):

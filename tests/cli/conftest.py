@@ -10,7 +10,7 @@ import onnx
 import pytest
 
 from modhifi_graph import cli
-from modhifi_graph.models import normalise, open_model
+from modhifi_graph.models.opening import normalise, open_model
 from modhifi_graph.passes.slim import Slim
 from modhifi_graph.plan import GroupPlan, Plan
 

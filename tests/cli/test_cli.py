@@ -16,8 +16,9 @@ import pytest
 from onnx import numpy_helper
 
 import modhifi_graph
-from modhifi_graph import samples, terminal
-from modhifi_graph.models import sample_path
+from modhifi_graph import samples
+from modhifi_graph.models.opening import sample_path
+from modhifi_graph.report import terminal
 
 from ..oracles import small
 
@@ -99,7 +100,7 @@ class TestErrors:
         def broken(*_: object, **__: object) -> None:
             raise ZeroDivisionError("division\nby zero")
 
-        monkeypatch.setattr("modhifi_graph.inspection.inspect", broken)
+        monkeypatch.setattr("modhifi_graph.jobs.inspect.inspect", broken)
         result = run("inspect", "x.onnx")
         assert result.code == 1
         assert result.err == (

@@ -15,7 +15,7 @@ from modhifi_graph.dialects.onnx_stepper import OnnxStepper as Stepper
 from modhifi_graph.dialects.onnx_stepper import runner
 from modhifi_graph.exporters.onnxruntime import Engine
 from modhifi_graph.latency.pieces import pieces
-from modhifi_graph.models import normalise, open_model, to_proto
+from modhifi_graph.models.opening import normalise, open_model, to_proto
 from modhifi_graph.passes.slim import Slim
 from modhifi_graph.plan import GroupPlan, Plan
 

@@ -10,8 +10,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import modhifi_graph  # noqa: E402
+from modhifi_graph.dropins import dynamo  # noqa: E402
 from modhifi_graph.errors import InputError  # noqa: E402
-from modhifi_graph.exporters import dynamo  # noqa: E402
 
 from ..oracles import modules  # noqa: E402
 
@@ -50,7 +50,7 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Watched:
 
 def test_it_is_registered() -> None:
     points = importlib.metadata.entry_points(group="torch_dynamo_backends")
-    assert {p.name: p.value for p in points}.get("modhifi") == "modhifi_graph.exporters.dynamo:modhifi"
+    assert {p.name: p.value for p in points}.get("modhifi") == "modhifi_graph.dropins.dynamo:modhifi"
 
 
 def test_the_slim_graph_is_what_optimize_makes(watched: Watched) -> None:

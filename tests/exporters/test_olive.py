@@ -25,7 +25,7 @@ from olive.workflows import run  # noqa: E402
 
 import modhifi_graph  # noqa: E402
 from modhifi_graph import samples  # noqa: E402
-from modhifi_graph.exporters import olive  # noqa: E402
+from modhifi_graph.dropins import olive  # noqa: E402
 from modhifi_graph.exporters.onnxruntime import Engine  # noqa: E402
 
 SAMPLE = samples.load("digits-vit")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from modhifi_graph.axes.groups import Group
-from modhifi_graph.fidelity.analysis import UNMET, analyse, scorable, unobserved
-from modhifi_graph.fidelity.scores import CRITERIA
+from modhifi_graph.scoring.analysis import UNMET, analyse, scorable, unobserved
+from modhifi_graph.scoring.scores import CRITERIA
 
 from .layers import Net
 
@@ -94,7 +94,7 @@ def test_local_prices_are_those_of_the_rankings_themselves(monkeypatch: pytest.M
     net = Net.named("residual_projection", samples=32)
     priced = analyse(net.program, net.groups, net.batches, threads=1)
     local = analyse(net.program, net.groups, net.batches, prices="local", threads=1)
-    monkeypatch.setattr("modhifi_graph.fidelity.analysis.calibrated", lambda ranking, measured: ranking)
+    monkeypatch.setattr("modhifi_graph.scoring.analysis.calibrated", lambda ranking, measured: ranking)
     plain = analyse(net.program, net.groups, net.batches, threads=1)
     for a, b, c in zip(local.rankings, plain.rankings, priced.rankings, strict=True):
         assert a.order == b.order == c.order

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from modhifi_graph.dialects import aten
-from modhifi_graph.fidelity.batchnorm import Statistics
-from modhifi_graph.models import normalise
+from modhifi_graph.models.opening import normalise
 from modhifi_graph.passes.fx.reestimate_batchnorm import ReestimateBatchNorm as Fx
 from modhifi_graph.passes.reestimate_batchnorm import ReestimateBatchNorm
+from modhifi_graph.repair.batchnorm import Statistics
 
 from ..oracles import modules, small
 from .layers import Net, run

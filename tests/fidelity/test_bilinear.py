@@ -7,12 +7,12 @@ import onnx_ir as ir
 import pytest
 import torch
 
-from modhifi_graph.fidelity import bilinear
-from modhifi_graph.fidelity.analysis import analyse
-from modhifi_graph.fidelity.bilinear import Encounter, changes, encounter, folded
-from modhifi_graph.fidelity.meetings import Meeting, meetings_of
-from modhifi_graph.fidelity.output_error import relative_error
-from modhifi_graph.fidelity.ridge import RIDGE
+from modhifi_graph.observe.meetings import Meeting, meetings_of
+from modhifi_graph.observe.output_error import relative_error
+from modhifi_graph.observe.ridge import RIDGE
+from modhifi_graph.scoring import bilinear
+from modhifi_graph.scoring.analysis import analyse
+from modhifi_graph.scoring.bilinear import Encounter, changes, encounter, folded
 
 from .layers import Net, run
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from modhifi_graph.fidelity import bounds as module
-from modhifi_graph.fidelity.bounds import ERRORS, bounds_of
+from modhifi_graph.scoring import bounds as module
+from modhifi_graph.scoring.bounds import ERRORS, bounds_of
 
 from .layers import Net
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from modhifi_graph.fidelity import clipped
-from modhifi_graph.fidelity.clipped import Sample, refine
-from modhifi_graph.fidelity.regression import Regression
+from modhifi_graph.repair import clipped
+from modhifi_graph.repair.clipped import Sample, refine
+from modhifi_graph.repair.regression import Regression
 
 BOUNDS = [(0.0, np.inf), (0.0, 6.0), (-1.0, 1.0)]
 

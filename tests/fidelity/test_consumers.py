@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from modhifi_graph.fidelity.consumers import Unfolding, consumers_of
+from modhifi_graph.observe.consumers import Unfolding, consumers_of
 
 from ..oracles import small
 from .layers import Net

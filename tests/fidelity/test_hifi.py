@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from modhifi_graph.axes.groups import Group
-from modhifi_graph.fidelity.analysis import scorable
-from modhifi_graph.fidelity.hifi import CRITERIA, Claims, claims, is_centred, shares, standings
-from modhifi_graph.fidelity.scores import Contributions
-from modhifi_graph.fidelity.subset import SubsetFidelity
-from modhifi_graph.fidelity.windows import Window, windows
-from modhifi_graph.models import normalise
+from modhifi_graph.models.opening import normalise
+from modhifi_graph.observe.windows import Window, windows
+from modhifi_graph.scoring.analysis import scorable
+from modhifi_graph.scoring.hifi import CRITERIA, Claims, claims, is_centred, shares, standings
+from modhifi_graph.scoring.scores import Contributions
+from modhifi_graph.scoring.subset import SubsetFidelity
 
 from ..oracles import small
 from .layers import Net

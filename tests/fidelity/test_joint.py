@@ -12,11 +12,11 @@ import torch
 
 from modhifi_graph.axes.coupling import couple
 from modhifi_graph.axes.groups import find_groups
-from modhifi_graph.fidelity.chains import Chain, chains
-from modhifi_graph.fidelity.consumers import weight_of
-from modhifi_graph.fidelity.joint import Batch, Reading, Refit, Weights, held_out
-from modhifi_graph.fidelity.ridge import RIDGE, damped
-from modhifi_graph.fidelity.sites import sites
+from modhifi_graph.observe.chains import Chain, chains
+from modhifi_graph.observe.consumers import weight_of
+from modhifi_graph.observe.ridge import RIDGE, damped
+from modhifi_graph.observe.sites import sites
+from modhifi_graph.repair.joint import Batch, Reading, Refit, Weights, held_out
 
 from .layers import Net, run
 from .test_chains import GATED, MIXER, STACKS, TURNED

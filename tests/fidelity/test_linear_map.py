@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from modhifi_graph.fidelity.linear_map import LinearMap
+from modhifi_graph.repair.linear_map import LinearMap
 
 from .layers import Net
 

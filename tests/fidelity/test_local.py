@@ -8,7 +8,7 @@ import itertools
 import numpy as np
 import pytest
 
-from modhifi_graph.fidelity.local import METHODS, RIDGE, repaired
+from modhifi_graph.repair.local import METHODS, RIDGE, repaired
 
 from .layers import Net, parameter, run
 

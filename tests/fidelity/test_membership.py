@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from modhifi_graph.fidelity.membership import attack, auc, evidence, log_probabilities
+from modhifi_graph.forget.membership import attack, auc, evidence, log_probabilities
 
 
 def test_the_area_counts_pairs() -> None:

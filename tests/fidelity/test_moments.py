@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from modhifi_graph.fidelity.moments import Moments
+from modhifi_graph.observe.moments import Moments
 
 
 def draw(rows: int, inputs: int = 7, parts: int = 2, seed: int = 0, mean: float = 0.0) -> np.ndarray:

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from modhifi_graph.dialects.onnx import lift
-from modhifi_graph.fidelity.normalisations import NormInput, norm_inputs
-from modhifi_graph.fidelity.selection import Keep
 from modhifi_graph.frontends.torch import TorchFrontEnd
-from modhifi_graph.models import normalise
-from modhifi_graph.options import Options
+from modhifi_graph.models.opening import normalise
+from modhifi_graph.observe.normalisations import NormInput, norm_inputs
+from modhifi_graph.options.options import Options
+from modhifi_graph.select.allocation import Keep
 
 from ..oracles import small
 from .layers import Net

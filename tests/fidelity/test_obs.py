@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from modhifi_graph.fidelity.obs import Eliminator, removal_order
-from modhifi_graph.fidelity.ridge import refit
+from modhifi_graph.observe.ridge import refit
+from modhifi_graph.scoring.obs import Eliminator, removal_order
 
 RIDGE = 1e-4
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from modhifi_graph.fidelity import observe as module
-from modhifi_graph.fidelity.observe import RunningVariance, observe, rows_wanted, sample_rows
+from modhifi_graph.observe import observe as module
+from modhifi_graph.observe.observe import RunningVariance, observe, rows_wanted, sample_rows
 
 from .layers import Net
 

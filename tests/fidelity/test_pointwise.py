@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from modhifi_graph.dialects.onnx import lift
-from modhifi_graph.fidelity.pointwise import POINTWISE, Region, region
-from modhifi_graph.fidelity.sites import readers_of
-from modhifi_graph.models import normalise
+from modhifi_graph.models.opening import normalise
+from modhifi_graph.observe.pointwise import POINTWISE, Region, region
+from modhifi_graph.observe.sites import readers_of
 
 from ..oracles import small
 from .layers import run

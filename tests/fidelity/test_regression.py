@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from modhifi_graph.fidelity.regression import Regression
+from modhifi_graph.repair.regression import Regression
 
 
 def draw(parts: int, rows: int, inputs: int, outputs: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

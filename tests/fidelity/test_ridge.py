@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from modhifi_graph.fidelity.ridge import damped, damped_inverse, damping, refit, solve_right
+from modhifi_graph.observe.ridge import damped, damped_inverse, damping, refit, solve_right
 
 
 def covariances(parts: int = 3, inputs: int = 6) -> np.ndarray:

@@ -10,9 +10,9 @@ import onnx_ir as ir
 import pytest
 
 from modhifi_graph.axes.groups import Group
-from modhifi_graph.fidelity.consumers import Consumer
-from modhifi_graph.fidelity.moments import Moments
-from modhifi_graph.fidelity.scores import (
+from modhifi_graph.observe.consumers import Consumer
+from modhifi_graph.observe.moments import Moments
+from modhifi_graph.scoring.scores import (
     CRITERIA,
     RIDGE,
     component_inputs,

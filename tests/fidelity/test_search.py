@@ -9,8 +9,8 @@ import pytest
 
 from modhifi_graph import score
 from modhifi_graph.errors import InputError
-from modhifi_graph.fidelity import search
-from modhifi_graph.fidelity.subset import SubsetFidelity
+from modhifi_graph.scoring import search
+from modhifi_graph.scoring.subset import SubsetFidelity
 
 from .test_subset import Layer
 

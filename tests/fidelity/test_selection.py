@@ -7,13 +7,13 @@ import functools
 import numpy as np
 import pytest
 
-from modhifi_graph.accounting import Cost
 from modhifi_graph.axes.branches import Branch, find_branches
+from modhifi_graph.axes.cost import Cost
 from modhifi_graph.axes.groups import Group
 from modhifi_graph.axes.layout import Layout
-from modhifi_graph.fidelity.scores import Ranking
-from modhifi_graph.fidelity.selection import Budget, Keep, Limits, _Exit, _Offer, plan_of, select, select_all
 from modhifi_graph.passes.slim import Slim
+from modhifi_graph.scoring.scores import Ranking
+from modhifi_graph.select.allocation import Budget, Keep, Limits, _Exit, _Offer, plan_of, select, select_all
 
 from .layers import Net
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from modhifi_graph.axes.branches import find_branches
-from modhifi_graph.fidelity.analysis import analyse
-from modhifi_graph.fidelity.output_error import output_error, relative_error
-from modhifi_graph.fidelity.scores import Ranking, rank
-from modhifi_graph.fidelity.sensitivity import REPAIRED, calibrated, measure, measure_branches
+from modhifi_graph.observe.output_error import output_error, relative_error
+from modhifi_graph.scoring.analysis import analyse
+from modhifi_graph.scoring.scores import Ranking, rank
+from modhifi_graph.scoring.sensitivity import REPAIRED, calibrated, measure, measure_branches
 
 from .layers import Net, run
 

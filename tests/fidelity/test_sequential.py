@@ -10,9 +10,10 @@ import onnx_ir as ir
 import pytest
 
 from modhifi_graph.dialects.onnx import lift
-from modhifi_graph.fidelity import clipped, observe, sequential
-from modhifi_graph.models import to_proto
+from modhifi_graph.models.opening import to_proto
+from modhifi_graph.observe import observe
 from modhifi_graph.passes.slim import Slim
+from modhifi_graph.repair import clipped, sequential
 
 from ..oracles import small
 from .layers import Net, parameter, run
@@ -141,8 +142,8 @@ class TestDuplicates:
 
     @pytest.mark.parametrize("method", ["lstsq", "sequential"])
     def test_they_agree_exactly_without_a_ridge(self, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("modhifi_graph.fidelity.local.RIDGE", 0.0)
-        monkeypatch.setattr("modhifi_graph.fidelity.regression.Regression.ridge", lambda self, least: 0.0)
+        monkeypatch.setattr("modhifi_graph.repair.local.RIDGE", 0.0)
+        monkeypatch.setattr("modhifi_graph.repair.regression.Regression.ridge", lambda self, least: 0.0)
         model = with_duplicates(MLP, {"w0": ("b0", 1), "w1": ("b1", 1)})
         slim = model.compensated({"w0": tuple(range(6)), "w1": tuple(range(5))}, method)
         np.testing.assert_allclose(run(slim, model.feeds)["y"], model.outputs["y"], atol=1e-4)
@@ -329,7 +330,7 @@ class TestBranches:
     def test_a_branch_that_is_linear_in_the_stream_is_made_up_for_exactly(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("modhifi_graph.fidelity.regression.Regression.ridge", lambda self, least: 0.0)
+        monkeypatch.setattr("modhifi_graph.repair.regression.Regression.ridge", lambda self, least: 0.0)
         model = Net.of(
             """
             g (float[N,4,6] x) => (float[N,4,5] y) <float[6,9] w0, float[9,6] w1, float[6] b1, float[6,5] w2, float[5] b2> {

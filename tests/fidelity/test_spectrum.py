@@ -7,8 +7,8 @@ import pytest
 
 from modhifi_graph.axes.groups import Group
 from modhifi_graph.axes.layout import leaf
-from modhifi_graph.fidelity.scores import Ranking
-from modhifi_graph.fidelity.spectrum import CELLS, spectrum
+from modhifi_graph.scoring.scores import Ranking
+from modhifi_graph.scoring.spectrum import CELLS, spectrum
 
 
 def ranking(order: list[int], costs: list[float]) -> Ranking:

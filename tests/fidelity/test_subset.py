@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from modhifi_graph.errors import InputError
-from modhifi_graph.fidelity.subset import Subset, SubsetFidelity, smallest
+from modhifi_graph.scoring.subset import Subset, SubsetFidelity, smallest
 
 
 class Layer:

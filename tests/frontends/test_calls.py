@@ -8,7 +8,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from modhifi_graph.errors import InputError  # noqa: E402
-from modhifi_graph.frontends.calls import Example, calls_of, cut, samples_in, subset  # noqa: E402
+from modhifi_graph.models.calls import Example, calls_of, cut, samples_in, subset  # noqa: E402
 
 ONE = Example((torch.zeros(2, 3),), {})
 

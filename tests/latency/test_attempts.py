@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from modhifi_graph import Latency, Speedup
-from modhifi_graph.latency.attempts import AIM, Attempt, best, best_share, finalists, nearest, share
+from modhifi_graph.select.attempts import AIM, Attempt, best, best_share, finalists, nearest, share
 
 
 def tried(

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 import onnx_ir as ir
 import pytest
 
-from modhifi_graph.accounting import Cost
+from modhifi_graph.axes.cost import Cost
 from modhifi_graph.axes.coupling import couple
 from modhifi_graph.axes.groups import Groups, find_groups
 from modhifi_graph.axes.layout import Layout
 from modhifi_graph.dialects.onnx import lift
 from modhifi_graph.latency.steps import STEPS, best_step, odd_multiples
-from modhifi_graph.models import normalise
+from modhifi_graph.models.opening import normalise
 
 from ..oracles import small
 from .test_model import TEXT

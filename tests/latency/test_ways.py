@@ -7,14 +7,14 @@ from functools import cache
 import onnx_ir as ir
 import pytest
 
-from modhifi_graph.accounting import Cost
+from modhifi_graph.axes.cost import Cost
 from modhifi_graph.axes.coupling import couple
 from modhifi_graph.axes.groups import find_groups
 from modhifi_graph.dialects.onnx import lift
-from modhifi_graph.fidelity.analysis import analyse
-from modhifi_graph.fidelity.selection import Limits
-from modhifi_graph.latency.ways import Chooser, Way
-from modhifi_graph.models import normalise
+from modhifi_graph.models.opening import normalise
+from modhifi_graph.scoring.analysis import analyse
+from modhifi_graph.select.allocation import Limits
+from modhifi_graph.select.ways import Chooser, Way
 
 from ..oracles import small
 from .test_model import TEXT, KnownTimer, at_width_eight

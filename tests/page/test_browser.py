@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from modhifi_graph import page
-from modhifi_graph.optimization import optimize
+from modhifi_graph.jobs.optimize import optimize
 
 from . import browser
 from .reports import report

@@ -8,9 +8,9 @@ from xml.etree import ElementTree
 import pytest
 from markupsafe import Markup
 
-from modhifi_graph.page import charts
-from modhifi_graph.page.charts import Estimate, Point
-from modhifi_graph.page.scales import Decades, Scale
+from modhifi_graph.report.page import charts
+from modhifi_graph.report.page.charts import Estimate, Point
+from modhifi_graph.report.page.scales import Decades, Scale
 
 
 def parsed(drawing: Markup) -> ElementTree.Element:

@@ -10,7 +10,7 @@ import onnx
 import pytest
 
 from modhifi_graph import cli
-from modhifi_graph.optimization import optimize
+from modhifi_graph.jobs.optimize import optimize
 
 from ..oracles import small
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from modhifi_graph.page import contents, sections
+from modhifi_graph.report.page import contents, sections
 
 from .reports import report
 

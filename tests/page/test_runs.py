@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from modhifi_graph import page
-from modhifi_graph.optimization import optimize
+from modhifi_graph.jobs.optimize import optimize
 
 from ..oracles import small
 

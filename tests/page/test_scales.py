@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from modhifi_graph.page import scales
+from modhifi_graph.report.page import scales
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from importlib import resources
 
 import pytest
 
-STYLE = resources.files("modhifi_graph.page").joinpath("style.css").read_text(encoding="utf-8")
+STYLE = resources.files("modhifi_graph.report.page").joinpath("style.css").read_text(encoding="utf-8")
 SCHEMES = [
     dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{3,6});", block)) for block in re.findall(r":root \{(.*?)\}", STYLE, re.S)
 ]

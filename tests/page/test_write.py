@@ -11,7 +11,7 @@ import pytest
 
 from modhifi_graph import page
 from modhifi_graph.errors import InputError
-from modhifi_graph.page.write import breakable
+from modhifi_graph.report.page.write import breakable
 
 from .reports import report
 

@@ -6,10 +6,10 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from modhifi_graph import structure
 from modhifi_graph.passes.compensate import METHODS, Compensate
 from modhifi_graph.passes.slim import Slim
 from modhifi_graph.plan import Plan
+from modhifi_graph.prove import structure
 
 from ..fidelity.layers import Net, parameter, run
 

@@ -6,9 +6,9 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from modhifi_graph import structure
+from modhifi_graph.jobs.unlearn import How
 from modhifi_graph.passes.unlearn import Unlearn
-from modhifi_graph.unlearning import How
+from modhifi_graph.prove import structure
 
 from ..fidelity.layers import Net, parameter, run
 from ..fidelity.unlearning.test_kernels import CLASSIFIER

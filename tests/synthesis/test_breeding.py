@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from modhifi_graph.synthesis.breeding import SURE, balanced, bred, information
-from modhifi_graph.synthesis.images import photographs
+from modhifi_graph.inputs.synthesis.breeding import SURE, balanced, bred, information
+from modhifi_graph.inputs.synthesis.images import photographs
 
 
 def test_information_of_known_tables() -> None:

@@ -11,10 +11,10 @@ import torch
 
 from modhifi_graph.dialects.onnx import lift
 from modhifi_graph.errors import InputError
-from modhifi_graph.synthesis import frame as module
-from modhifi_graph.synthesis.frame import described, framed
-from modhifi_graph.synthesis.signals import sounds
-from modhifi_graph.synthesis.subject import Subject
+from modhifi_graph.inputs.synthesis import frame as module
+from modhifi_graph.inputs.synthesis.frame import described, framed
+from modhifi_graph.inputs.synthesis.signals import sounds
+from modhifi_graph.inputs.synthesis.subject import Subject
 
 from ..oracles import small
 from ..test_readings import ENCODER

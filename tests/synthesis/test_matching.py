@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from modhifi_graph.dialects.onnx import lift
-from modhifi_graph.synthesis.matching import Remembered, discrepancy, herd, moments, remembered, targets
+from modhifi_graph.inputs.synthesis.matching import Remembered, discrepancy, herd, moments, remembered, targets
 
 from ..oracles import small
 

@@ -10,12 +10,12 @@ import torch
 from onnx import numpy_helper
 
 from modhifi_graph.dialects.onnx import lift
-from modhifi_graph.synthesis import matching, pictures
-from modhifi_graph.synthesis.breeding import information
-from modhifi_graph.synthesis.frame import Frame, framed
-from modhifi_graph.synthesis.images import photographs
-from modhifi_graph.synthesis.normalisations import BYTES, IMAGENET, SIGNED, UNIT, Normalisation, conventions
-from modhifi_graph.synthesis.subject import Subject
+from modhifi_graph.inputs.synthesis import matching, pictures
+from modhifi_graph.inputs.synthesis.breeding import information
+from modhifi_graph.inputs.synthesis.frame import Frame, framed
+from modhifi_graph.inputs.synthesis.images import photographs
+from modhifi_graph.inputs.synthesis.normalisations import BYTES, IMAGENET, SIGNED, UNIT, Normalisation, conventions
+from modhifi_graph.inputs.synthesis.subject import Subject
 
 from ..oracles import small
 

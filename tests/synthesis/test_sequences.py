@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import modhifi_graph
-from modhifi_graph.synthesis.sequences import LENGTH, SAMPLES, affordable, beginnings, is_causal, sampled
+from modhifi_graph.inputs.synthesis.sequences import LENGTH, SAMPLES, affordable, beginnings, is_causal, sampled
 
 TABLE = np.array(
     [

@@ -10,7 +10,8 @@ import onnx
 import pytest
 
 import modhifi_graph
-from modhifi_graph import InputError, models
+from modhifi_graph import InputError
+from modhifi_graph.models import opening as models
 
 from ..oracles import small
 

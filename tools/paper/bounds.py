@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from modhifi_graph.fidelity.bounds import ERRORS
-from modhifi_graph.scoring import score
+from modhifi_graph.jobs.score import score
+from modhifi_graph.scoring.bounds import ERRORS
 from tools.paper.experiment import MISSING, Cell, Experiment, Measured, Row, Series, markdown, rows_of
 from tools.paper.subjects import Subject
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from modhifi_graph.plotting import check_plot, save
+from modhifi_graph.report.plots import check_plot, save
 from tools.paper.experiment import Series
 
 PANEL = (4.6, 3.6)

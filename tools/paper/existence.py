@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from modhifi_graph.scoring import LayerScores, score
+from modhifi_graph.jobs.score import LayerScores, score
 from tools.paper.experiment import MISSING, Cell, Experiment, Measured, Row, Series, markdown, rows_of
 from tools.paper.subjects import Subject
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from modhifi_graph.inspection import inspect
+from modhifi_graph.jobs.inspect import inspect
 from tools.paper.experiment import MISSING, Cell, Experiment, Measured, Row, Series, markdown, number, rows_of
 from tools.paper.pruning import METHODS, VALUES, pruned
 from tools.paper.subjects import Subject

@@ -17,15 +17,15 @@ import onnx_ir as ir
 from modhifi_graph.dialects.onnx import Lifted
 from modhifi_graph.dialects.program import Feeds
 from modhifi_graph.exporters import onnxruntime as backend
-from modhifi_graph.fidelity.consumers import Consumer
-from modhifi_graph.fidelity.moments import Moments
-from modhifi_graph.fidelity.output_error import relative_error
-from modhifi_graph.fidelity.selection import Keep
-from modhifi_graph.fidelity.sensitivity import first_samples
 from modhifi_graph.frontends.onnx import OnnxFrontEnd
-from modhifi_graph.models import to_proto
-from modhifi_graph.options import Options
-from modhifi_graph.scoring import GroupScores, scored
+from modhifi_graph.jobs.score import GroupScores, scored
+from modhifi_graph.models.opening import to_proto
+from modhifi_graph.observe.consumers import Consumer
+from modhifi_graph.observe.moments import Moments
+from modhifi_graph.observe.output_error import relative_error
+from modhifi_graph.options.options import Options
+from modhifi_graph.scoring.sensitivity import first_samples
+from modhifi_graph.select.allocation import Keep
 from tools.paper.experiment import MISSING, Cell, Experiment, Measured, Row, Series, markdown, number, rows_of
 from tools.paper.subjects import Subject
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from modhifi_graph.optimization import optimize
+from modhifi_graph.jobs.optimize import optimize
 from tools.paper.experiment import Cell, Experiment, Measured, Row, Series, markdown, number, rows_of
 from tools.paper.subjects import Subject
 

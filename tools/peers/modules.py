@@ -16,7 +16,7 @@ from torch.nn import functional
 from modhifi_graph.errors import InputError
 from modhifi_graph.exporters.onnxruntime import Engine
 from modhifi_graph.interface import random_inputs
-from modhifi_graph.models import normalise, open_model, to_proto
+from modhifi_graph.models.opening import normalise, open_model, to_proto
 
 TOLERANCE = 1e-4
 """Largest difference between what the file and the module give, relative to the largest output."""

@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 import onnx
 
-from modhifi_graph.models import open_model, to_proto
+from modhifi_graph.models.opening import open_model, to_proto
 from tools.paper.subjects import Subject
 from tools.peers.contender import Contender
 

@@ -12,14 +12,14 @@ from functools import cached_property
 import onnx
 
 from modhifi_graph.dialects.onnx import Lifted
-from modhifi_graph.fidelity.selection import Macs
 from modhifi_graph.frontends.onnx import OnnxFrontEnd
-from modhifi_graph.latency.goal import Speedup
+from modhifi_graph.jobs.pipeline import Job, Repaired
 from modhifi_graph.latency.search import Race
-from modhifi_graph.models import to_proto
-from modhifi_graph.options import made
-from modhifi_graph.pipeline import Job, Repaired
+from modhifi_graph.models.opening import to_proto
+from modhifi_graph.options.options import made
 from modhifi_graph.plan import Plan
+from modhifi_graph.select.allocation import Macs
+from modhifi_graph.select.goal import Speedup
 from tools.paper.subjects import Subject
 from tools.peers.contender import Contender
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from modhifi_graph.fidelity.moments import Moments
-from modhifi_graph.fidelity.unlearning.erasure import Erasure
+from modhifi_graph.forget.erasure import Erasure
+from modhifi_graph.observe.moments import Moments
 
 EXACT = 1e-12
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from modhifi_graph.errors import InputError
-from modhifi_graph.fidelity.sites import sites
-from modhifi_graph.fidelity.unlearning.head import Head, find_head, predicted_class, rate
+from modhifi_graph.forget.head import Head, find_head, predicted_class, rate
+from modhifi_graph.observe.sites import sites
 
 from ..layers import Net
 

@@ -9,9 +9,9 @@ import torch
 from modhifi_graph.axes.coupling import couple
 from modhifi_graph.axes.groups import find_groups
 from modhifi_graph.dialects.onnx import lift
-from modhifi_graph.fidelity.sites import sites
-from modhifi_graph.fidelity.unlearning.head import find_head, predicted_class
-from modhifi_graph.fidelity.unlearning.kernels import SCORES, flip, flipped, kernel_scores
+from modhifi_graph.forget.head import find_head, predicted_class
+from modhifi_graph.forget.kernels import SCORES, flip, flipped, kernel_scores
+from modhifi_graph.observe.sites import sites
 
 from ..layers import Net
 

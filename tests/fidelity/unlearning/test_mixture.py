@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from modhifi_graph.fidelity.regression import Regression, Statistics
-from modhifi_graph.fidelity.unlearning.mixture import mixture, prior
+from modhifi_graph.forget.mixture import mixture, prior
+from modhifi_graph.repair.regression import Regression, Statistics
 
 SIZES = {"remain": 70, "forget": 40}
 TINY = 1e-13

@@ -1,0 +1,1 @@
+"""The whole job in the shape that other frameworks ask for."""

@@ -1,0 +1,1 @@
+"""Calibration inputs: given, mirrored or synthesised."""

@@ -1,0 +1,1 @@
+"""The jobs, each its stages in order."""

@@ -1,0 +1,1 @@
+"""Opening what people hand in."""

@@ -1,0 +1,1 @@
+"""The one statistic, and where it is taken."""

@@ -1,0 +1,1 @@
+"""Proof that a slim model is what was meant."""

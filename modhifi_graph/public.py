@@ -1,0 +1,107 @@
+"""What users find by name, and where it lives: data, so that the house may be rebuilt behind it.
+
+Nothing named here is imported before it is asked for: importing the package costs next to nothing, and a room that lends its name
+to something of a higher one (``modhifi_graph.passes.fx.ModHiFi``) does not import that.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from importlib.abc import InspectLoader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec, spec_from_loader
+from types import CodeType, ModuleType
+from typing import Any
+
+ROOT = "modhifi_graph"
+
+NAMES: Mapping[str, Mapping[str, Sequence[str]]] = {
+    ROOT: {
+        "errors": ("InputError", "ModhifiError", "VerificationError"),
+        "frontends.frontend": ("Optimized",),
+        "frontends.torch": ("OptimizedModule",),
+        "inputs.calibration": ("Calibration",),
+        "inputs.images": ("Preprocess",),
+        "inputs.synthesis.synthesise": ("Synthesised", "synthesise"),
+        "jobs.compile": ("compile_model", "load_engine"),
+        "jobs.inspect": ("Inspection", "inspect"),
+        "jobs.optimize": ("optimize",),
+        "jobs.pareto": ("pareto",),
+        "jobs.score": ("Scores", "score"),
+        "jobs.unlearn": ("unlearn",),
+        "latency.benchmark": ("bench",),
+        "latency.timing": ("Comparison", "Timing"),
+        "models.opening": ("Opened", "open_model"),
+        "plan": ("Plan",),
+        "prove.verification": ("Verification", "verify", "verify_files"),
+        "scoring.subset": ("SubsetFidelity",),
+        "select.allocation": ("Keep", "Macs", "Params"),
+        "select.goal": ("Fidelity", "Latency", "Speedup"),
+    },
+    f"{ROOT}.passes.fx": {"dropins.fx": ("ModHiFi",)},
+    f"{ROOT}.scoring": {
+        "observe.moments": ("Moments",),
+        "scoring.scores": ("Contributions",),
+        "scoring.subset": ("Subset", "SubsetFidelity"),
+    },
+}
+"""By package: the modules below :data:`ROOT` that its public names come from."""
+
+MOVED: Mapping[str, str] = {
+    f"{ROOT}.exporters.dynamo": f"{ROOT}.dropins.dynamo",
+    f"{ROOT}.exporters.olive": f"{ROOT}.dropins.olive",
+    f"{ROOT}.fidelity": f"{ROOT}.scoring",
+    f"{ROOT}.page": f"{ROOT}.report.page",
+    f"{ROOT}.passes.fx.modhifi": f"{ROOT}.dropins.fx",
+}
+"""Modules that documents and stored configurations call by an older path, and where they are."""
+
+
+def names_of(package: str) -> dict[str, str]:
+    """The public names of a package, and the module of each."""
+    return {name: f"{ROOT}.{module}" for module, names in NAMES[package].items() for name in names}
+
+
+def lazily(package: str) -> Callable[[str], Any]:
+    """A package's ``__getattr__``: loads a public name when it is first used."""
+    homes = names_of(package)
+
+    def found(name: str) -> Any:
+        if name not in homes:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        value = getattr(import_module(homes[name]), name)
+        setattr(sys.modules[package], name, value)
+        return value
+
+    return found
+
+
+class Moved(MetaPathFinder, InspectLoader):
+    """Finds the modules of :data:`MOVED` under their older paths: the same module, not a copy. Asked when nothing else knows."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        return spec_from_loader(fullname, self) if fullname in MOVED else None
+
+    def exec_module(self, module: ModuleType) -> None:
+        sys.modules[module.__name__] = import_module(MOVED[module.__name__])
+
+    def get_code(self, fullname: str) -> CodeType | None:
+        """For ``python -m``."""
+        spec = find_spec(MOVED[fullname])
+        assert spec is not None
+        assert isinstance(spec.loader, InspectLoader)
+        return spec.loader.get_code(MOVED[fullname])
+
+    def get_source(self, fullname: str) -> str | None:
+        spec = find_spec(MOVED[fullname])
+        return spec.loader.get_source(MOVED[fullname]) if spec and isinstance(spec.loader, InspectLoader) else None
+
+
+def install() -> None:
+    """Let older paths be found, once."""
+    if not any(isinstance(finder, Moved) for finder in sys.meta_path):
+        sys.meta_path.append(Moved())

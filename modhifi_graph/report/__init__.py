@@ -1,0 +1,1 @@
+"""Figures, page, terminal and plots."""

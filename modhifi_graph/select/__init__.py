@@ -1,0 +1,1 @@
+"""From what components are worth to a plan."""
