@@ -15,7 +15,7 @@ from modhifi_graph.latency.timing import Comparison
 from modhifi_graph.select.attempts import AIM
 
 from ..oracles import small
-from .test_attempts import tried
+from ..select.test_attempts import tried
 from .test_builds import comparison
 from .test_model import RESIDUAL, TEXT, KnownTimer, work
 

@@ -11,7 +11,7 @@ from modhifi_graph.passes.slim import Slim
 from modhifi_graph.plan import Plan
 from modhifi_graph.prove import structure
 
-from ..fidelity.layers import Net, parameter, run
+from ..oracles.layers import Net, parameter, run
 
 KEPT = {
     "conv_chain": {"w0": (0, 1, 4, 5, 6), "w1": (0, 2, 3, 5)},

@@ -10,8 +10,8 @@ from modhifi_graph.jobs.unlearn import How
 from modhifi_graph.passes.unlearn import Unlearn
 from modhifi_graph.prove import structure
 
-from ..fidelity.layers import Net, parameter, run
-from ..fidelity.unlearning.test_kernels import CLASSIFIER
+from ..forget.test_kernels import CLASSIFIER
+from ..oracles.layers import Net, parameter, run
 
 
 @pytest.fixture(scope="module")

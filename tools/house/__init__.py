@@ -1,0 +1,1 @@
+"""The house: its rooms, who imports whom, and the picture of both."""
