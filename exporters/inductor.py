@@ -185,7 +185,7 @@ def _program(model: Model) -> tuple[ExportedProgram, str]:
             f"{label}: is compiled already, so it holds native code, and is not loaded as a model; "
             f"if you compiled it yourself, give it a name that ends in {SUFFIX}"
         )
-    from modhifi_graph.models.exporting import load as read
+    from modhifi_graph.exporters.exported_program import load as read
 
     return read(label), label
 

@@ -15,8 +15,7 @@ import onnx
 from modhifi_graph.errors import InputError, first_line
 from modhifi_graph.exporters.precision import precision_of
 from modhifi_graph.exporters.tensorrt_graph import Range
-from modhifi_graph.files import atomic_write
-from modhifi_graph.latency.cache import folder
+from modhifi_graph.files import atomic_write, cache_folder
 
 if TYPE_CHECKING:
     import tensorrt
@@ -108,7 +107,7 @@ def _timing_cache(config: tensorrt.IBuilderConfig, place: torch.device) -> tuple
     import tensorrt as trt
     import torch
 
-    base = folder()
+    base = cache_folder()
     gpu = torch.cuda.get_device_name(place).replace(" ", "-").replace("/", "-").lower()
     path = None if base is None else base / f"tensorrt-{trt.__version__}-{gpu}.timing"
     held = b""

@@ -19,20 +19,23 @@ if TYPE_CHECKING:
     from modhifi_graph.frontends.torch import OptimizedModule
     from modhifi_graph.inputs.calibration import Calibration
     from modhifi_graph.inputs.images import Preprocess
-    from modhifi_graph.inputs.synthesis.synthesise import Synthesised, synthesise
+    from modhifi_graph.inputs.synthesis.synthesised import Synthesised
     from modhifi_graph.jobs.compile import compile_model, load_engine
-    from modhifi_graph.jobs.inspect import Inspection, inspect
+    from modhifi_graph.jobs.inspect import inspect
     from modhifi_graph.jobs.optimize import Optimized, optimize
     from modhifi_graph.jobs.pareto import pareto
-    from modhifi_graph.jobs.score import Scores, score
+    from modhifi_graph.jobs.score import score
+    from modhifi_graph.jobs.synthesise import synthesise
     from modhifi_graph.jobs.unlearn import unlearn
     from modhifi_graph.latency.benchmark import bench
     from modhifi_graph.latency.timing import Comparison, Timing
     from modhifi_graph.models.opening import Opened, open_model
     from modhifi_graph.plan import Plan
     from modhifi_graph.prove.verification import Verification, verify, verify_files
+    from modhifi_graph.report.inspection import Inspection
+    from modhifi_graph.report.scores import Scores
     from modhifi_graph.scoring.subset import SubsetFidelity
-    from modhifi_graph.select.allocation import Keep, Macs, Params
+    from modhifi_graph.select.budget import Keep, Macs, Params
     from modhifi_graph.select.goal import Fidelity, Latency, Speedup
 
 __all__ = [

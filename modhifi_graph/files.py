@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and the folder for what is kept between runs."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from modhifi_graph.errors import InputError
+
+CACHE = "MODHIFI_CACHE"
+"""The environment variable that says where; empty for nowhere. By default ``modhifi-graph`` in the user's cache."""
 
 
 @contextlib.contextmanager
@@ -69,6 +72,15 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     # The rename itself lives in the folder. Some file systems cannot sync one; the file is already whole there.
     with contextlib.suppress(OSError):
         _sync(target.parent)
+
+
+def cache_folder() -> Path | None:
+    """Where what was measured or built is kept between runs; None where the user wants it nowhere."""
+    given = os.environ.get(CACHE)
+    if given is not None:
+        return Path(given) if given else None
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "modhifi-graph"
 
 
 def _remove(path: Path) -> None:

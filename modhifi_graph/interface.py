@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 
 from modhifi_graph.errors import InputError
 
+Feeds = dict[str, Any]
+"""One batch: arrays or tensors by the name of a graph input."""
+
 FREE_SIZE = 8
 FREE_SIZES = (FREE_SIZE, 64, 512, 4096)
 LARGEST = 1 << 26

@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from modhifi_graph.axes.groups import Groups
 from modhifi_graph.dialects.onnx import lift
-from modhifi_graph.dialects.program import Feeds
+from modhifi_graph.interface import Feeds
 from modhifi_graph.observe.consumers import Consumer
 from modhifi_graph.observe.moments import Moments
 from modhifi_graph.plan import Plan

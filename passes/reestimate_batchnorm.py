@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import onnx_ir as ir
 
 from modhifi_graph.dialects.onnx import interface, lift
-from modhifi_graph.dialects.program import Feeds
+from modhifi_graph.interface import Feeds
 from modhifi_graph.repair.batchnorm import reestimate
 
 

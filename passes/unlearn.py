@@ -9,8 +9,8 @@ import onnx_ir as ir
 from modhifi_graph.axes.coupling import couple
 from modhifi_graph.axes.groups import find_groups
 from modhifi_graph.dialects.onnx import interface, lift
-from modhifi_graph.dialects.program import Feeds
-from modhifi_graph.jobs.unlearn import Forgotten, How, forget_class
+from modhifi_graph.forget.forgetting import Forgotten, How, forget_class
+from modhifi_graph.interface import Feeds
 
 
 class Unlearn(ir.passes.InPlacePass):

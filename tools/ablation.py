@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, dataclass, fields
+from functools import partial
 from pathlib import Path
 
 import onnx
@@ -31,20 +32,23 @@ from modhifi_graph.axes.cost import Cost
 from modhifi_graph.axes.coupling import couple
 from modhifi_graph.axes.groups import find_groups
 from modhifi_graph.dialects.onnx import lift
+from modhifi_graph.dialects.onnx_proto import to_proto
 from modhifi_graph.errors import InputError, ModhifiError
 from modhifi_graph.exporters import onnxruntime as backend
-from modhifi_graph.frontends.frontend import Batches
 from modhifi_graph.frontends.onnx import FinishedOnnx, sample_accuracy
 from modhifi_graph.inputs import calibration
+from modhifi_graph.inputs.batches import Batches
 from modhifi_graph.inputs.mirrors import with_mirrors
 from modhifi_graph.interface import specs_of
-from modhifi_graph.models.opening import SAMPLE, normalise, open_model, to_proto
+from modhifi_graph.models.opening import SAMPLE, open_model
 from modhifi_graph.passes.compensate import METHODS, Compensate
+from modhifi_graph.passes.normal_form import normalise
 from modhifi_graph.passes.slim import Slim
 from modhifi_graph.report.figures import output_fidelity
 from modhifi_graph.scoring.analysis import analyse
 from modhifi_graph.scoring.scores import CRITERIA
-from modhifi_graph.select.allocation import Budget, Limits, plan_of, select
+from modhifi_graph.select.allocation import plan_of, select
+from modhifi_graph.select.budget import Budget, Limits
 
 Score = Callable[[onnx.ModelProto], float]
 
@@ -123,7 +127,8 @@ def ablate(
             )(slim)  # fmt: skip
             seconds = time.perf_counter() - start
             proto = to_proto(slim)
-            fidelity = output_fidelity(FinishedOnnx(opened, slim), batches, settings.threads)
+            finished = FinishedOnnx(opened, slim)
+            fidelity = output_fidelity(partial(finished.answers, threads=settings.threads), batches)
             fidelity = float("nan") if fidelity is None else fidelity
             rated = fidelity if score is None else score(proto)
             say(f"{criterion} + {method}: {rated:.4f} (fidelity {fidelity:.4f}, {seconds:.0f} s)")

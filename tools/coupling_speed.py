@@ -11,7 +11,8 @@ import time
 from modhifi_graph.axes.coupling import couple
 from modhifi_graph.axes.groups import find_groups
 from modhifi_graph.dialects.onnx import lift
-from modhifi_graph.models.opening import normalise, open_model
+from modhifi_graph.models.opening import open_model
+from modhifi_graph.passes.normal_form import normalise
 
 RUNS = 5
 

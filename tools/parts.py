@@ -14,10 +14,11 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from modhifi_graph.dialects.onnx_proto import to_proto
 from modhifi_graph.errors import InputError
 from modhifi_graph.frontends.onnx import sample_accuracy
 from modhifi_graph.jobs.optimize import Optimized, optimize
-from modhifi_graph.models.opening import SAMPLE, open_model, to_proto
+from modhifi_graph.models.opening import SAMPLE, open_model
 from tools.ablation import Score, chosen, command_score
 from tools.command import status_of
 

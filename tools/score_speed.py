@@ -17,12 +17,13 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from modhifi_graph.dialects.onnx_proto import to_proto
 from modhifi_graph.exporters.onnxruntime import Engine
 from modhifi_graph.frontends.onnx import OnnxFrontEnd
+from modhifi_graph.jobs.calibrate import calibrated
 from modhifi_graph.jobs.score import ROWS, scored
-from modhifi_graph.models.opening import to_proto
 from modhifi_graph.options.options import Options
-from modhifi_graph.select.allocation import Keep
+from modhifi_graph.select.budget import Keep
 
 
 def timed(work: Callable[[], object]) -> tuple[float, float]:
@@ -44,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     torch.set_num_threads(given.threads)
     options = Options(budget=Keep(1.0), plan=None, samples=given.samples, threads=given.threads)
     front = OnnxFrontEnd(given.model, options)
-    data = front.calibration(given.calib, options)
+    data = calibrated(front, given.calib, options)
     assert data is not None
     engine = Engine.compile(to_proto(front.opened.model), threads=given.threads)
 

@@ -37,10 +37,11 @@ from modhifi_graph.axes.coupling import couple
 from modhifi_graph.axes.groups import find_groups
 from modhifi_graph.dialects.program import Stepper, Weights
 from modhifi_graph.errors import ModhifiError
+from modhifi_graph.forget.forgetting import MODES
 from modhifi_graph.forget.head import Head, find_head
 from modhifi_graph.forget.membership import attack
 from modhifi_graph.frontends.onnx import OnnxFrontEnd
-from modhifi_graph.jobs.unlearn import MODES, unlearn
+from modhifi_graph.jobs.unlearn import unlearn
 from modhifi_graph.models.opening import SAMPLE
 from modhifi_graph.observe.sites import Editor, Site, channel_axis, sites
 from modhifi_graph.options.options import Options

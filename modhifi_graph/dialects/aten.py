@@ -19,8 +19,9 @@ from torch.utils import _pytree as pytree
 
 from modhifi_graph.dialects.aten_stepper import AtenStepper, runner
 from modhifi_graph.dialects.aten_table import ATEN, BOUNDARIES, Arguments, Call, NotCovered
-from modhifi_graph.dialects.program import Feeds, Program, Runner, Stepper
+from modhifi_graph.dialects.program import Program, Runner, Stepper
 from modhifi_graph.graph import Dim, Graph, Op, Value
+from modhifi_graph.interface import Feeds
 
 OPSET = 24
 """The neutral kinds mean what this version of ONNX says."""

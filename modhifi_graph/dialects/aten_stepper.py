@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import fx
 
-from modhifi_graph.dialects.program import Feeds, Runner, Stepper, Weights
+from modhifi_graph.dialects.program import Runner, Stepper, Weights
+from modhifi_graph.interface import Feeds
 
 if TYPE_CHECKING:
     from modhifi_graph.dialects.aten import Lifted

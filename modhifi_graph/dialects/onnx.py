@@ -12,8 +12,9 @@ import torch
 
 from modhifi_graph.dialects.onnx_constants import new_initialiser
 from modhifi_graph.dialects.onnx_stepper import OnnxStepper, runner
-from modhifi_graph.dialects.program import Feeds, Program, Runner, Stepper
+from modhifi_graph.dialects.program import Program, Runner, Stepper
 from modhifi_graph.graph import Dim, Graph, Op, Value
+from modhifi_graph.interface import Feeds
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,11 @@ import onnx_ir as ir
 import torch
 from onnx_ir.tensor_adapters import from_torch_dtype
 
-from modhifi_graph.dialects.program import Feeds, Runner, Stepper, Weights, tensor
+from modhifi_graph.dialects.onnx_proto import to_proto
+from modhifi_graph.dialects.program import Runner, Stepper, Weights, tensor
 from modhifi_graph.errors import InputError
 from modhifi_graph.exporters.onnxruntime import Engine
-from modhifi_graph.models.opening import to_proto
+from modhifi_graph.interface import Feeds
 
 
 def runner(model: ir.Model, names: Sequence[str], threads: int = 0, device: torch.device | str = "cpu") -> Runner:

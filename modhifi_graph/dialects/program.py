@@ -17,15 +17,7 @@ import numpy as np
 import torch
 
 from modhifi_graph.graph import Graph, Op
-
-Feeds = dict[str, Any]
-"""One batch: arrays or tensors by the name of a graph input."""
-
-
-def samples_in(feed: Feeds) -> int:
-    """How many samples a batch holds: the greatest first length."""
-    return max((len(value) for value in feed.values() if getattr(value, "ndim", 0)), default=1)
-
+from modhifi_graph.interface import Feeds
 
 Runner = Callable[[Feeds], dict[str, torch.Tensor]]
 """Gives the named values of one batch."""

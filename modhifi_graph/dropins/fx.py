@@ -7,7 +7,7 @@ from typing import Any
 from torch import fx
 from torch.fx.passes.infra.pass_base import PassBase, PassResult
 
-from modhifi_graph.select.allocation import Budget
+from modhifi_graph.select.budget import Budget
 
 
 class ModHiFi(PassBase):

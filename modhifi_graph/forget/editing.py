@@ -19,10 +19,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from modhifi_graph.dialects.program import Feeds, Program, Stepper
+from modhifi_graph.dialects.program import Program, Stepper
 from modhifi_graph.forget.erasure import Erasure
 from modhifi_graph.forget.head import Head, predicted_class
 from modhifi_graph.forget.mixture import mixture, prior
+from modhifi_graph.interface import Feeds
 from modhifi_graph.observe.consumers import weight_of
 from modhifi_graph.observe.moments import Moments
 from modhifi_graph.observe.observe import sample_rows

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 
 from modhifi_graph.axes.groups import Group, Groups
-from modhifi_graph.dialects.program import Feeds, Program, Weights
+from modhifi_graph.dialects.program import Program, Weights
 from modhifi_graph.forget.head import Head, predicted_class, rate
+from modhifi_graph.interface import Feeds
 from modhifi_graph.observe.consumers import Consumer, weight_of
 from modhifi_graph.observe.moments import Moments
 from modhifi_graph.observe.observe import observe

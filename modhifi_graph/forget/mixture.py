@@ -15,8 +15,8 @@ from collections.abc import Sequence
 
 import torch
 
-from modhifi_graph.observe.moments import Moments
-from modhifi_graph.repair.regression import Statistics, outer
+from modhifi_graph.observe.moments import Moments, outer
+from modhifi_graph.repair.regression import Statistics
 
 
 def prior(weight: torch.Tensor, bias: torch.Tensor, forget: Moments) -> Statistics:

@@ -9,39 +9,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from modhifi_graph.axes.groups import Groups
-from modhifi_graph.dialects.program import Feeds, Program
+from modhifi_graph.dialects.program import Program
 from modhifi_graph.errors import InputError
+from modhifi_graph.inputs.batches import Batches
+from modhifi_graph.inputs.calibration import Calibration
 from modhifi_graph.inputs.synthesis.subject import Subject
-from modhifi_graph.inputs.synthesis.synthesise import Synthesised, made_for
+from modhifi_graph.interface import Feeds
 from modhifi_graph.latency.search import Race
 from modhifi_graph.options.options import Options
 from modhifi_graph.plan import Plan
-from modhifi_graph.progress import Progress, silent
+from modhifi_graph.progress import Progress
 from modhifi_graph.prove.verification import Verification
 from modhifi_graph.scoring.analysis import Analysis
-
-
-@dataclass(frozen=True)
-class Batches:
-    """Calibration inputs, in batches, how many samples they hold, and where they come from.
-
-    ``source`` is "given" or "synthesised", ``what`` says what was synthesised, ``warning`` what the user should know of it, and
-    ``mirrored`` whether each picture comes with its mirror image, which does not count as a sample.
-    """
-
-    feeds: Sequence[Feeds]
-    samples: int
-    source: str = "given"
-    what: str = ""
-    warning: str = ""
-    mirrored: bool = False
-
-    @classmethod
-    def synthesised(cls, feeds: Sequence[Feeds], made: Synthesised) -> Batches:
-        return cls(feeds, made.samples, "synthesised", made.what, made.warning)
-
-    def to_json(self) -> dict[str, Any]:
-        return {"source": self.source, "what": self.what, "samples": self.samples, "mirrored": self.mirrored}
 
 
 @dataclass(frozen=True)
@@ -76,17 +55,27 @@ class FrontEnd(ABC):
     label: str
     program: Program
 
+    @property
+    def own(self) -> Any:
+        """Calibration inputs that come with the model; None where none do."""
+        return None
+
+    @property
+    def example(self) -> Feeds | None:
+        """The example inputs that the model was handed in with, as one batch; None where it came without any."""
+        return None
+
     @abstractmethod
-    def calibration(self, calib: Any, options: Options, progress: Progress = silent) -> Batches | None:
-        """The calibration inputs, synthesised where none are given; None where there are none and none are needed."""
+    def batches(self, calib: Any, options: Options) -> Batches:
+        """Given calibration inputs as the model takes them, those of :attr:`example` for None; InputError where they do not fit."""
+
+    @abstractmethod
+    def fed(self, data: Calibration) -> list[Feeds]:
+        """Arrays in batches, where the model runs."""
 
     @abstractmethod
     def subject(self, threads: int) -> Subject:
         """The dense model, its batch norms not folded, to make inputs for."""
-
-    def synthesised(self, options: Options, progress: Progress = silent) -> Synthesised:
-        """Inputs made for the model."""
-        return made_for(self.subject(options.threads), options.samples, options.seed, progress)
 
     @abstractmethod
     def slimmed(self, plan: Plan) -> Program:

@@ -16,23 +16,26 @@ from modhifi_graph import samples
 from modhifi_graph.axes.coupling import couple
 from modhifi_graph.axes.groups import Groups, find_groups
 from modhifi_graph.dialects.onnx import Lifted, lift
-from modhifi_graph.dialects.program import Feeds, Program, samples_in
+from modhifi_graph.dialects.onnx_proto import to_proto
+from modhifi_graph.dialects.program import Program
 from modhifi_graph.exporters import onnxruntime as backend
 from modhifi_graph.exporters.backend import onnx_backend
-from modhifi_graph.exporters.devices import batch_bytes, device_of
-from modhifi_graph.frontends.frontend import Batches, Finished, FrontEnd, Optimized
+from modhifi_graph.exporters.devices import device_of
+from modhifi_graph.frontends.frontend import Finished, FrontEnd, Optimized
 from modhifi_graph.inputs import calibration
+from modhifi_graph.inputs.batches import Batches, batch_bytes, exactly, samples_in
 from modhifi_graph.inputs.synthesis.subject import Subject
-from modhifi_graph.interface import inputs_that_run, specs_of
+from modhifi_graph.interface import Feeds, inputs_that_run, specs_of
 from modhifi_graph.latency.benchmark import bench
 from modhifi_graph.latency.layers import ROUNDS, layer_times
 from modhifi_graph.latency.search import Race
 from modhifi_graph.latency.timer import Timer
-from modhifi_graph.models.opening import SAMPLE, Opened, Source, normalise, open_model, to_proto
+from modhifi_graph.models.opening import SAMPLE, Opened, Source, open_model
 from modhifi_graph.options.options import Options
+from modhifi_graph.passes.normal_form import normalise
 from modhifi_graph.passes.slim import Slim
 from modhifi_graph.plan import Plan
-from modhifi_graph.progress import Progress, silent
+from modhifi_graph.progress import Progress
 from modhifi_graph.prove.verification import Verification, check_interface, check_validity, random_feeds, verify
 from modhifi_graph.scoring.analysis import Analysis
 
@@ -61,18 +64,18 @@ class OnnxFrontEnd(FrontEnd):
         dense = normalise(self.opened.model.clone(), self.label, fold_batchnorm=options.fold_batchnorm)
         self.program = lift(dense, self._device)
 
-    def calibration(self, calib: Any, options: Options, progress: Progress = silent) -> Batches | None:
-        if calib is None and self.label.startswith(SAMPLE):
-            calib = samples.load(self.label).calib
-        step = calibration.batch_size(self.program.graph, batch_bytes(self._device))
-        if calib is None:
-            if not options.needs_data:
-                return None
-            made = self.synthesised(options, progress)
-            return Batches.synthesised(list(made.data.batches(step)), made)
+    @property
+    def own(self) -> Any:
+        """A sample brings its calibration images."""
+        return samples.load(self.label).calib if self.label.startswith(SAMPLE) else None
+
+    def batches(self, calib: Any, options: Options) -> Batches:
         specs = specs_of(ir.to_proto(self.program.model))
         data = calibration.load(calib, specs, samples=options.samples, seed=options.seed, preprocess=options.preprocess)
-        return Batches(list(data.batches(step)), data.samples)
+        return Batches(self.fed(data), data.samples)
+
+    def fed(self, data: calibration.Calibration) -> list[Feeds]:
+        return list(data.batches(calibration.batch_size(self.program.graph, batch_bytes(self._device))))
 
     def subject(self, threads: int) -> Subject:
         whole = normalise(self.opened.model.clone(), self.label, fold_batchnorm=False)
@@ -104,7 +107,7 @@ class OnnxFrontEnd(FrontEnd):
             self.slimmed,
             groups,
             analysis,
-            _cut(batches, options.batch) or self._random(options),
+            exactly(batches, options.batch) or self._random(options),
             options.limits,
             options.settings(sum(map(samples_in, batches))),
             name=options.backend,
@@ -115,7 +118,7 @@ class OnnxFrontEnd(FrontEnd):
 
     def layers(self, slim: Program, batches: Sequence[Feeds], options: Options) -> dict[str, Any]:
         assert isinstance(slim, Lifted)
-        feeds = _cut(batches, options.batch) or self._random(options)
+        feeds = exactly(batches, options.batch) or self._random(options)
         timers = [Timer(options.backend, threads=options.threads, fresh=True) for _ in range(ROUNDS)]
         return layer_times(self.program, slim, feeds, timers)
 
@@ -149,7 +152,7 @@ class FinishedOnnx(Finished):
         found = bench(
             self._before,
             self._after,
-            inputs=_cut(batches, options.batch),
+            inputs=exactly(batches, options.batch),
             seed=options.seed,
             backend=options.backend,
             threads=options.threads,
@@ -183,12 +186,3 @@ def sample_accuracy(name: str, model: onnx.ModelProto, threads: int = 0) -> floa
 
 def _floats(outputs: Mapping[str, Any]) -> dict[str, Any]:
     return {name: a for name, a in outputs.items() if isinstance(a, np.ndarray) and a.dtype.kind == "f"}
-
-
-def _cut(batches: Sequence[Feeds], batch: int) -> Feeds | None:
-    """The first samples of the first batch, where all its arrays hold that many; None for inputs that are made up."""
-    arrays = batches[0] if batches else {}
-    sizes = {len(array) if array.ndim else 0 for array in arrays.values()}
-    if len(sizes) != 1 or min(sizes) < max(1, batch):
-        return None
-    return {name: array[:batch] for name, array in arrays.items()}

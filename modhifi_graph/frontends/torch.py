@@ -12,34 +12,31 @@ import numpy as np
 import torch
 from torch import fx
 from torch.export import ExportedProgram
-from torch.utils import _pytree as pytree
 
 from modhifi_graph.axes.coupling import couple
 from modhifi_graph.axes.groups import find_groups
 from modhifi_graph.dialects.aten import Lifted, copied, functional, lift, placeholders
-from modhifi_graph.dialects.program import Feeds, Program, samples_in
-from modhifi_graph.errors import InputError, VerificationError
-from modhifi_graph.exporters.devices import batch_bytes, device_of, home_of
+from modhifi_graph.dialects.program import Program
+from modhifi_graph.errors import InputError
+from modhifi_graph.exporters.devices import device_of, home_of
+from modhifi_graph.exporters.exported_program import load
 from modhifi_graph.files import atomic_write
-from modhifi_graph.frontends.frontend import Batches, Finished, FrontEnd, Optimized
-from modhifi_graph.inputs.calibration import batch_size
+from modhifi_graph.frontends.frontend import Finished, FrontEnd, Optimized
+from modhifi_graph.inputs.batches import Batches, batch_bytes, cut, samples_in, subset
+from modhifi_graph.inputs.calibration import Calibration, batch_size
 from modhifi_graph.inputs.calibration import load as load_calibration
 from modhifi_graph.inputs.synthesis.subject import Subject
-from modhifi_graph.interface import InputSpec
+from modhifi_graph.interface import Feeds, InputSpec
 from modhifi_graph.latency import machine
 from modhifi_graph.latency.timing import compare
-from modhifi_graph.models.calls import Example, calls_of, cut, subset
-from modhifi_graph.models.exporting import export, exported, load, open_axes, open_shapes
+from modhifi_graph.models.calls import Example, calls_of
+from modhifi_graph.models.exporting import export, exported, open_axes, open_shapes
 from modhifi_graph.options.options import Options
 from modhifi_graph.passes.fx.fold_batchnorm import FoldBatchNorm
-from modhifi_graph.passes.fx.mask import Mask
 from modhifi_graph.passes.fx.slim import Slim
 from modhifi_graph.plan import Plan
-from modhifi_graph.progress import Progress, silent
-from modhifi_graph.prove.verification import RELATIVE, Verification, compare_outputs, summary
-
-FEWEST_EXAMPLES = 32
-"""An example with fewer samples is there for its shapes, not to calibrate with."""
+from modhifi_graph.prove.modules import answer, randomised, verify_modules
+from modhifi_graph.prove.verification import Verification
 
 Module = torch.nn.Module | ExportedProgram | str | os.PathLike[str]
 
@@ -96,11 +93,11 @@ class TorchFrontEnd(FrontEnd):
         device = device_of(options.device)
         if isinstance(module, ExportedProgram):
             stored = inputs is None and module.example_inputs
-            self.example = Example(*module.example_inputs) if stored else Example.of(inputs)
+            self.call = Example(*module.example_inputs) if stored else Example.of(inputs)
             self.original: torch.nn.Module = module.module()
             program = module
         else:
-            self.example, self.original = Example.of(inputs), module
+            self.call, self.original = Example.of(inputs), module
             program = self._exported(module, dynamic_shapes)
         self._source = program
         dense = functional(program, device)
@@ -112,68 +109,53 @@ class TorchFrontEnd(FrontEnd):
 
     def _exported(self, module: torch.nn.Module, dynamic_shapes: Any) -> ExportedProgram:
         """Export in evaluation mode; the module is left in the mode in which it came."""
-        if not self.example.flat():
+        if not self.call.flat():
             raise InputError(f"{self.label}: needs example inputs: a tensor, a tuple of arguments, or a dict")
         training = module.training
         with suppress(NotImplementedError):  # what export has made is in the mode that it was exported in
             module.eval()
         try:
-            return exported(module, self.example, dynamic_shapes, self.label)
+            return exported(module, self.call, dynamic_shapes, self.label)
         finally:
             with suppress(NotImplementedError):
                 module.train(training)
 
-    def calibration(self, calib: Any, options: Options, progress: Progress = silent) -> Batches | None:
-        if calib is None:
-            if not options.needs_data:
-                return None
-            if (made := self._made(options, progress)) is not None:
-                return made
-        given, whole = self.example if calib is None else calib, self._fixed_batch() is not None
-        step = self._fixed_batch() or batch_size(self.program.graph, batch_bytes(self._device))
+    @property
+    def example(self) -> Feeds:
+        return self._feed(self.call)
+
+    def batches(self, calib: Any, options: Options) -> Batches:
+        given, whole = self.call if calib is None else calib, self._fixed_batch() is not None
         if isinstance(given, str | os.PathLike):
-            given = self._read(given, step, options)
-        feeds = [part for call in calls_of(given, self.example) for part in cut(self._feed(call), step, whole)]
+            given = self._read(given, options)
+        calls = (self._feed(call) for call in calls_of(given, self.call))
+        feeds = [part for call in calls for part in cut(call, self._step(), whole)]
         if not feeds:
             raise InputError(f"{self.label}: the calibration inputs are empty")
         chosen = subset(feeds, options.samples, options.seed, whole)
-        count = sum(map(samples_in, chosen))
-        few = calib is None and count < FEWEST_EXAMPLES
-        warning = (
-            f"the only calibration inputs were the {count} samples of the example: give more with calib" if few else ""
-        )
-        return Batches(chosen, count, warning=warning)
+        return Batches(chosen, sum(map(samples_in, chosen)))
 
-    def _made(self, options: Options, progress: Progress) -> Batches | None:
-        """Synthesised inputs, where the example is no calibration set and something like real inputs can be made."""
-        names = [value.name for value in self.program.graph.inputs]
-        example = self._feed(self.example)
-        if samples_in(example) >= FEWEST_EXAMPLES or names != list(example):
-            return None
-        try:
-            made = self.synthesised(options, progress)
-        except InputError:
-            return None
-        if not made.natural:
-            return None
-        step = self._fixed_batch() or batch_size(self.program.graph, batch_bytes(self._device))
-        feeds = [{k: torch.from_numpy(v).to(self._device) for k, v in f.items()} for f in made.data.batches(step)]
-        return Batches.synthesised(feeds, made)
+    def fed(self, data: Calibration) -> list[Feeds]:
+        return [{k: torch.from_numpy(v).to(self._device) for k, v in f.items()} for f in data.batches(self._step())]
 
     def subject(self, threads: int) -> Subject:
         return Subject(lift(functional(self._source, self._device)), self.label, threads, self._device)
 
-    def _read(self, path: str | os.PathLike[str], step: int, options: Options) -> list[dict[str, torch.Tensor]]:
+    def _read(self, path: str | os.PathLike[str], options: Options) -> list[dict[str, torch.Tensor]]:
         """Calibration inputs from a file or a folder, as they are read for an ONNX model."""
         inputs = self.program.graph.inputs
         specs = [InputSpec.of(v.name, v.shape or (), v.dtype or np.dtype(np.float32)) for v in inputs]
         data = load_calibration(path, specs, samples=options.samples, seed=options.seed, preprocess=options.preprocess)
-        return [{name: torch.from_numpy(a) for name, a in arrays.items()} for arrays in data.batches(step)]
+        return [{name: torch.from_numpy(a) for name, a in arrays.items()} for arrays in data.batches(self._step())]
 
     def _feed(self, call: Example) -> Feeds:
         """A call as one batch, where the module is."""
         names = [node.name for node in placeholders(self.program.module)]
         return dict(zip(names, call.to(self._device).flat(), strict=True))
+
+    def _step(self) -> int:
+        """Samples in a batch."""
+        return self._fixed_batch() or batch_size(self.program.graph, batch_bytes(self._device))
 
     def _fixed_batch(self) -> int | None:
         """The batch size, where the module was exported for one only."""
@@ -193,20 +175,9 @@ class TorchFrontEnd(FrontEnd):
         assert isinstance(dense, Lifted)
         if dense is not self.program:  # weights that were shared no longer are, and groups are named after weights
             plan = plan.renamed(*(find_groups(couple(graph)) for graph in (dense.graph, lift(dense.module).graph)))
-        masked = copied(dense.module)
-        Mask(plan)(masked)
-        example = self._feed(self.example)
-        feeds = [_randomised(example, options.seed), *([batches[0]] if batches else [example])]
-        kinds = {p.dtype for p in masked.parameters()}
-        least = next((k for k in ("bfloat16", "float16") if getattr(torch, k) in kinds), "float32")
-        errors = []
-        for feed in feeds:
-            try:
-                found = _answer(slim.module, feed)
-            except RuntimeError as error:
-                raise VerificationError(f"the slim module does not run: {error}") from error
-            errors += list(compare_outputs(_arrays(_answer(masked, feed)), _arrays(found), RELATIVE[least]))
-        return summary(errors, len(feeds))
+        example = self._feed(self.call)
+        feeds = [randomised(example, options.seed), *([batches[0]] if batches else [example])]
+        return verify_modules(dense.module, slim.module, plan, feeds)
 
     def finish(self, slim: Program) -> FinishedModule:
         assert isinstance(slim, Lifted)
@@ -224,12 +195,12 @@ class FinishedModule(Finished):
 
     def answers(self, batches: Sequence[Feeds], threads: int) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
         dense = self._front.program.module
-        return [(_floats(_answer(dense, feed)), _floats(_answer(self._slim, feed))) for feed in batches]
+        return [(_floats(answer(dense, feed)), _floats(answer(self._slim, feed))) for feed in batches]
 
     def latency(self, batches: Sequence[Feeds], options: Options) -> dict[str, Any]:
         """Both modules as they are, in eager mode, on the example inputs."""
         device = home_of(self._slim)
-        call = self._front.example.to(device)
+        call = self._front.call.to(device)
         dense = self._front.program.module
 
         def timed(module: torch.nn.Module) -> Any:
@@ -250,7 +221,7 @@ class FinishedModule(Finished):
         }
 
     def hand_back(self, plan: Plan, report: dict[str, Any]) -> OptimizedModule:
-        return OptimizedModule(self._slim, plan, report, self._front.example, self._front.shapes)
+        return OptimizedModule(self._slim, plan, report, self._front.call, self._front.shapes)
 
 
 def _eager(device: torch.device) -> dict[str, Any]:
@@ -265,31 +236,8 @@ def _eager(device: torch.device) -> dict[str, Any]:
     }
 
 
-def _randomised(feed: Feeds, seed: int) -> Feeds:
-    """Normal numbers in place of floating-point inputs; token ids and masks stay what they are."""
-    generator = torch.Generator().manual_seed(seed)
-    return {
-        name: torch.randn(v.shape, generator=generator).to(v)
-        if isinstance(v, torch.Tensor) and v.is_floating_point()
-        else v
-        for name, v in feed.items()
-    }
-
-
-def _answer(module: fx.GraphModule, feed: Feeds) -> dict[str, torch.Tensor]:
-    """Every tensor that a module gives for one batch, by its place among the outputs."""
-    args, kwargs = pytree.tree_unflatten(list(feed.values()), module._in_spec)
-    with torch.no_grad():
-        flat = pytree.tree_flatten(module(*args, **kwargs))[0]
-    return {f"output {i}": value for i, value in enumerate(flat) if isinstance(value, torch.Tensor)}
-
-
 def _floats(outputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: value.cpu().float() for name, value in outputs.items() if value.is_floating_point()}
-
-
-def _arrays(outputs: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
-    return {name: (v.float() if v.is_floating_point() else v).cpu().numpy() for name, v in outputs.items()}
 
 
 def _bytes(module: torch.nn.Module) -> int:

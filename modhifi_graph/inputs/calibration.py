@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from modhifi_graph.errors import InputError
 from modhifi_graph.graph import Graph
+from modhifi_graph.inputs.batches import BATCH_BYTES, slices, taken
 from modhifi_graph.inputs.images import Preprocess, read_folder, subset
 from modhifi_graph.interface import InputSpec, batch_symbols, describe, is_float
 
-BATCH_BYTES = 1 << 28
 LARGEST_BATCH = 100
-"""Calibration runs in batches of at most this many samples, fewer where a batch's activations would exceed BATCH_BYTES."""
+"""Calibration runs in batches of at most this many samples, fewer where a batch's activations would take too much."""
 
 
 @dataclass(frozen=True)
@@ -59,18 +59,14 @@ class Calibration:
         step = sizes[0] if sizes else size
         if sizes and self.samples < step:
             raise InputError(f"calibration: {self.samples} samples, but the graph fixes its batch to {step}; give more")
-        end = self.samples - self.samples % step if sizes else self.samples
-        return (self._cut(slice(start, start + step)) for start in range(0, end, step))
+        return (taken(self.arrays, self.axes, part) for part in slices(self.samples, step, bool(sizes)))
 
     def subset(self, samples: int, seed: int) -> Calibration:
         """A random subset, in the original order; all of them where there are not more."""
         if samples >= self.samples:
             return self
-        return Calibration(self._cut(subset(self.samples, samples, seed)), samples, self.specs, self.axes)
-
-    def _cut(self, part: slice | NDArray[np.int64]) -> dict[str, NDArray[Any]]:
-        axes = self.axes
-        return {k: v if (a := axes[k]) is None else v[(slice(None),) * a + (part,)] for k, v in self.arrays.items()}
+        chosen = taken(self.arrays, self.axes, subset(self.samples, samples, seed))
+        return Calibration(chosen, samples, self.specs, self.axes)
 
 
 def batch_size(graph: Graph, limit: int = BATCH_BYTES) -> int:

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from modhifi_graph.dialects.program import Feeds
-from modhifi_graph.frontends.frontend import Batches
 from modhifi_graph.graph import Graph
+from modhifi_graph.inputs.batches import Batches
 from modhifi_graph.inputs.readings import Reading, read
+from modhifi_graph.interface import Feeds
 
 COLOURED = 3
 """So many channels make a picture a photograph; what is grey may be writing."""

@@ -10,6 +10,7 @@ import onnx
 from numpy.typing import NDArray
 
 from modhifi_graph import samples as sample_models
+from modhifi_graph.dialects.onnx_proto import to_proto
 from modhifi_graph.errors import InputError
 from modhifi_graph.exporters import backend as backends
 from modhifi_graph.exporters.precision import converted
@@ -75,7 +76,7 @@ def compile_model(
             )
         return chosen.build(cast(backends.Model, model), threads=threads, device=device)
     opened = models.open_model(cast(models.Source, model))
-    proto = models.to_proto(opened.model)
+    proto = to_proto(opened.model)
     ranges = _ranges(opened.label, proto, calib, samples, seed, preprocess) if precision == "int8" else []
     source = converted(proto, precision, ranges, opened.label, symmetric=chosen.SYMMETRIC)
     if source is proto and isinstance(model, str | os.PathLike) and os.path.isfile(model):

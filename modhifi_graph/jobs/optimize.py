@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modhifi_graph.frontends.frontend import FrontEnd, Optimized
-from modhifi_graph.frontends.onnx import OnnxFrontEnd
+from modhifi_graph.frontends.frontend import Optimized
+from modhifi_graph.frontends.kinds import is_module, opened
 from modhifi_graph.inputs.images import Preprocess
 from modhifi_graph.jobs.pipeline import run
 from modhifi_graph.models.opening import Source
-from modhifi_graph.options.options import PERCENTILE, Options, made
+from modhifi_graph.options.options import PERCENTILE, made
 from modhifi_graph.plan import Plan
 from modhifi_graph.progress import Progress
-from modhifi_graph.select.allocation import Budget
+from modhifi_graph.select.budget import Budget
 from modhifi_graph.select.goal import Goal
 
 if TYPE_CHECKING:
@@ -180,19 +180,3 @@ def optimize(
     if calib is None and not is_module(model):
         calib = inputs
     return run(lambda: opened(model, inputs, options, dynamic_shapes), calib, options, progress)
-
-
-def opened(model: Any, inputs: Any, options: Options, dynamic_shapes: Any = None) -> FrontEnd:
-    """The front end for a model; torch.export is imported only for a module."""
-    if not is_module(model):
-        return OnnxFrontEnd(model, options)
-    from modhifi_graph.frontends.torch import TorchFrontEnd
-
-    return TorchFrontEnd(model, inputs, options, dynamic_shapes=dynamic_shapes)
-
-
-def is_module(model: Any) -> bool:
-    """Whether it is an ``nn.Module``, an exported program or a file of one."""
-    if isinstance(model, str | os.PathLike):
-        return os.fspath(model).endswith(".pt2")
-    return any(base.__module__.startswith("torch.") for base in type(model).__mro__)

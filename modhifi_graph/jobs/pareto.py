@@ -6,7 +6,7 @@ from typing import Any
 
 from modhifi_graph.errors import InputError
 from modhifi_graph.frontends.frontend import Optimized
-from modhifi_graph.jobs.optimize import opened
+from modhifi_graph.frontends.kinds import opened
 from modhifi_graph.jobs.pipeline import Job
 from modhifi_graph.models.opening import Source
 from modhifi_graph.options.options import made

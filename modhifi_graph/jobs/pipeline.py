@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from modhifi_graph.axes.branches import find_branches
@@ -19,6 +20,7 @@ from modhifi_graph.axes.groups import find_groups
 from modhifi_graph.dialects.program import Program
 from modhifi_graph.frontends.frontend import Finished, FrontEnd, Optimized
 from modhifi_graph.inputs.mirrors import with_mirrors
+from modhifi_graph.jobs.calibrate import calibrated
 from modhifi_graph.jobs.rounds import Pruned, prune, replay
 from modhifi_graph.latency.search import Race, Search
 from modhifi_graph.options.options import Options
@@ -29,8 +31,9 @@ from modhifi_graph.repair.batchnorm import reestimate
 from modhifi_graph.repair.compensation import compensate
 from modhifi_graph.report.figures import output_fidelity, sizes, warnings
 from modhifi_graph.scoring.analysis import Analysis, analyse, unobserved
-from modhifi_graph.select.allocation import Budget, plan_of, select_all
+from modhifi_graph.select.allocation import plan_of, select_all
 from modhifi_graph.select.attempts import best_share
+from modhifi_graph.select.budget import Budget
 from modhifi_graph.select.goal import Goal
 
 
@@ -63,7 +66,7 @@ class Job:
         with clock("load"):
             self._front = front_end()
         with clock("inputs"):
-            self._data = self._front.calibration(calib, options, self._say)
+            self._data = calibrated(self._front, calib, options, self._say)
             if self._data is not None and options.mode == "default":
                 self._data = with_mirrors(self._data, self._front.program.graph, options.mirror)
             self._batches = list(self._data.feeds) if self._data is not None else []
@@ -154,7 +157,7 @@ class Job:
                 reestimate(slim, self._batches, threads=options.threads)
         with clock("check"):
             finished = self._front.finish(slim)
-            fidelity = output_fidelity(finished, self._batches, options.threads)
+            fidelity = output_fidelity(partial(finished.answers, threads=options.threads), self._batches)
         return Repaired(plan, slim, finished, verified, fidelity, clock.seconds)
 
     def hand_back(self, made: Repaired, searched: Search | None = None, goal: Goal | None = None) -> Optimized:

@@ -20,8 +20,10 @@ import torch
 from modhifi_graph.axes.cost import Cost
 from modhifi_graph.axes.groups import Group, Groups
 from modhifi_graph.axes.layout import Layout, kept
-from modhifi_graph.dialects.program import Feeds, Program
-from modhifi_graph.frontends.frontend import Batches, FrontEnd
+from modhifi_graph.dialects.program import Program
+from modhifi_graph.frontends.frontend import FrontEnd
+from modhifi_graph.inputs.batches import Batches
+from modhifi_graph.interface import Feeds
 from modhifi_graph.observe.moments import Moments
 from modhifi_graph.observe.observe import observe
 from modhifi_graph.observe.windows import Repairs, Window, windows, with_taps
@@ -32,7 +34,7 @@ from modhifi_graph.prove.verification import Verification
 from modhifi_graph.repair.local import components, repaired_weight
 from modhifi_graph.scoring.analysis import Analysis, poor, scorable, survey
 from modhifi_graph.scoring.hifi import Claims, claims
-from modhifi_graph.select.allocation import Limits
+from modhifi_graph.select.budget import Limits
 
 Keep = Mapping[Layout, np.ndarray]
 _HOLDERS = {"layer": "layer", "channel": "output channel"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -13,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modhifi_graph.errors import InputError
-from modhifi_graph.exporters import onnxruntime
 from modhifi_graph.exporters.backend import Engine, Model
-from modhifi_graph.exporters.backend import backend as find
+from modhifi_graph.exporters.engines import compiled
 from modhifi_graph.interface import inputs_that_run
 from modhifi_graph.latency import machine
 from modhifi_graph.latency.isolation import IsolatedEngine
@@ -90,25 +88,6 @@ def bench(
     fed = next((np.shape(feeds[spec.name])[0] for spec in first.inputs if np.ndim(feeds[spec.name])), 1)
     how = {"pinned": list(cores) if cores else None, "isolated": isolate}
     return dataclasses.replace(result, batch=fed, engine={**first.describe(), **how}, machine=machine.describe())
-
-
-def compiled(
-    model: Model,
-    *,
-    backend: str = "onnxruntime",
-    device: str | None = None,
-    provider: str | None = None,
-    threads: int = 0,
-) -> Engine:
-    """An engine of a model, or the one that a file holds; parameters as for :func:`bench`."""
-    if provider is not None:
-        if backend != "onnxruntime":
-            raise InputError(f"provider {provider} is onnxruntime's: the backend is {backend}")
-        return onnxruntime.build(model, threads=threads, provider=provider)
-    chosen = find(backend)
-    if isinstance(model, str | os.PathLike) and os.fspath(model).endswith(chosen.SUFFIX):
-        return chosen.load(model, threads=threads, device=device or chosen.DEVICE)
-    return chosen.build(model, threads=threads, device=device or chosen.DEVICE)
 
 
 def _run_of(engine: Engine | IsolatedEngine, feeds: Mapping[str, NDArray[Any]]) -> Callable[[], int]:

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from modhifi_graph.files import atomic_write
 from modhifi_graph.latency import machine
-
-FOLDER = "MODHIFI_CACHE"
-"""The environment variable that says where; empty for nowhere. By default ``modhifi-graph`` in the user's cache."""
 
 
 class Cache:
@@ -45,15 +41,6 @@ class Cache:
         except OSError:
             return
         self._new = 0
-
-
-def folder() -> Path | None:
-    """Where times are kept; None where the user wants them nowhere."""
-    given = os.environ.get(FOLDER)
-    if given is not None:
-        return Path(given) if given else None
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "modhifi-graph"
 
 
 def _read(path: Path | None, about: Mapping[str, Any]) -> dict[str, float]:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from modhifi_graph.errors import InputError
 from modhifi_graph.exporters.backend import IN_MEMORY, Model, serialised
+from modhifi_graph.exporters.engines import compiled
 from modhifi_graph.interface import InputSpec
 
 
@@ -32,7 +33,7 @@ class IsolatedEngine:
     Parameters
     ----------
     model : ModelProto or path.
-    options : those of :func:`modhifi_graph.latency.benchmark.compiled`, by name; plain values.
+    options : those of :func:`modhifi_graph.exporters.engines.compiled`, by name; plain values.
     """
 
     def __init__(self, model: Model, options: Mapping[str, Any]) -> None:
@@ -111,8 +112,6 @@ class IsolatedEngine:
 
 def serve(questions: IO[str], answers: IO[str]) -> None:
     """Answer the questions of an :class:`IsolatedEngine`, a line of JSON each, until there are no more."""
-    from modhifi_graph.latency.benchmark import compiled
-
     engine: Any = None
     feeds: dict[str, NDArray[Any]] = {}
     for line in questions:

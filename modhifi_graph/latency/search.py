@@ -22,8 +22,8 @@ from modhifi_graph.latency.timing import Comparison, compare
 from modhifi_graph.plan import Plan
 from modhifi_graph.progress import Progress, silent
 from modhifi_graph.scoring.analysis import Analysis
-from modhifi_graph.select.allocation import Limits
 from modhifi_graph.select.attempts import AIM, MET, NEAR, Attempt, Tried, best, finalists, share
+from modhifi_graph.select.budget import Limits
 from modhifi_graph.select.goal import Goal
 from modhifi_graph.select.ways import Chooser, Way, same
 
@@ -121,7 +121,7 @@ class Race:
         ``fidelity`` repairs and measures, which takes long: it judges between the best of several ways. Without it others than
         the first are tried only where that does not get there: nobody could tell which loses less.
         """
-        wanted = 1 / goal.value if goal.kind == "speedup" else goal.value / self._chooser.model.total()[0]
+        wanted = 1 / goal.value if goal.kind == "speedup" else goal.value / self._chooser.model.total({})[0]
         first, *others = self._chooser.ways(self.step)
         found = list[Tried]()
         self._approach(goal, first, min(1.0, wanted), ATTEMPTS, found)

@@ -12,7 +12,8 @@ from onnx import TensorProto, helper
 
 from modhifi_graph.dialects.onnx import Lifted
 from modhifi_graph.exporters.backend import Engine, onnx_backend
-from modhifi_graph.latency.cache import Cache, folder
+from modhifi_graph.files import cache_folder
+from modhifi_graph.latency.cache import Cache
 from modhifi_graph.latency.pieces import Piece, model_of, pieces, signature
 from modhifi_graph.latency.timing import compare
 
@@ -41,7 +42,7 @@ class Timer:
         engine = self._backend.build(empty, threads=threads, device=self._device)
         self.engine = engine.describe()
         self._call = _median(engine, {"x": np.zeros(1, np.float32)})
-        self._cache = Cache(self.engine, None if fresh else folder())
+        self._cache = Cache(self.engine, None if fresh else cache_folder())
         self.measured = 0
 
     def __call__(self, model: onnx.ModelProto, feeds: Mapping[str, NDArray[np.generic]]) -> float:

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch.utils import _pytree as pytree
 
-from modhifi_graph.dialects.program import Feeds, samples_in
 from modhifi_graph.errors import InputError
 
 
@@ -62,26 +61,3 @@ def calls_of(given: Any, example: Example) -> Iterator[Example]:
             yield Example(whole.args[: len(example.args)], whole.kwargs)
     else:
         raise InputError(f"calibration: expected tensors, a dict of them, or a loader; got {type(given).__name__}")
-
-
-def cut(feed: Feeds, step: int, whole: bool) -> Iterator[Feeds]:
-    """One call in batches of ``step`` samples, where all its tensors have as many; a remainder only where any size runs."""
-    sizes = {len(value) for value in feed.values() if isinstance(value, torch.Tensor) and value.ndim}
-    if len(sizes) != 1 or next(iter(sizes)) <= step:
-        yield feed
-        return
-    (count,) = sizes
-    for start in range(0, count - count % step if whole else count, step):
-        yield {k: v[start : start + step] if isinstance(v, torch.Tensor) and v.ndim else v for k, v in feed.items()}
-
-
-def subset(feeds: Sequence[Feeds], samples: int | None, seed: int, whole: bool) -> list[Feeds]:
-    """Random batches that hold so many samples, the last of them cut unless batches must stay ``whole``."""
-    if samples is None:
-        return list(feeds)
-    chosen: dict[int, Feeds] = {}
-    for number in np.random.default_rng(seed).permutation(len(feeds)).tolist():
-        left = samples - sum(map(samples_in, chosen.values()))
-        if left > 0:
-            chosen[number] = feeds[number] if whole else next(cut(feeds[number], left, whole))
-    return [chosen[number] for number in sorted(chosen)]

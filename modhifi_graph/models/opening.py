@@ -12,6 +12,7 @@ import onnx
 import onnx_ir as ir
 
 from modhifi_graph import samples
+from modhifi_graph.dialects.onnx_proto import to_proto
 from modhifi_graph.errors import InputError
 from modhifi_graph.models import validity
 
@@ -69,13 +70,6 @@ class Opened:
     def give_back(self, model: ir.Model) -> Any:
         """A model of the kind that was opened, declared as it was: for a path an `onnx.ModelProto`."""
         return self.back(self.restored(model))
-
-
-def to_proto(model: ir.Model) -> onnx.ModelProto:
-    """A proto that carries all its weights; the model keeps those that lie in external data there."""
-    if any(isinstance(value.const_value, ir.ExternalTensor) for value in model.graph.initializers.values()):
-        model = ir.external_data.load_to_model(model.clone())
-    return ir.to_proto(model)
 
 
 def open_model(source: Source) -> Opened:
@@ -196,24 +190,3 @@ def _from_graphsurgeon(graph: onnx_graphsurgeon.Graph) -> Opened:
         raise InputError(f"{label}: cannot be exported to ONNX: {validity.one_line(error)}") from error
     back: Callable[[ir.Model], Any] = lambda model: onnx_graphsurgeon.import_onnx(to_proto(model))  # noqa: E731
     return _opened(_from_proto(proto, label, None), label, "graphsurgeon", back=back)
-
-
-def normalise(model: ir.Model, label: str, *, fold_batchnorm: bool = True) -> ir.Model:
-    """Bring an opened model, in place, into the form that everything else works on.
-
-    Raises
-    ------
-    InputError
-        A pass cannot handle the model.
-    """
-    from modhifi_graph.passes.fold_batchnorm import FoldBatchNorm
-    from modhifi_graph.passes.normalise import Normalise
-
-    try:
-        Normalise()(model)
-        if fold_batchnorm:
-            FoldBatchNorm()(model)
-    except Exception as error:  # the passes are libraries', and so are their exceptions
-        reason = validity.one_line(error.__cause__ or error)
-        raise InputError(f"{label}: cannot be normalised, so nothing was done: {reason}") from error
-    return model

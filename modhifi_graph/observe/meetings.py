@@ -17,8 +17,9 @@ import torch
 
 from modhifi_graph.axes.groups import Contraction, Group, Groups
 from modhifi_graph.axes.layout import owners
-from modhifi_graph.dialects.program import Feeds, Program, Weights
+from modhifi_graph.dialects.program import Program, Weights
 from modhifi_graph.graph import Dim, Op, Value
+from modhifi_graph.interface import Feeds
 from modhifi_graph.observe.routes import MOVES, Projection, Route, Routes
 from modhifi_graph.observe.sites import broadcast_channels, readers_of
 

@@ -93,3 +93,13 @@ def merged(matrices: torch.Tensor, owner: torch.Tensor) -> torch.Tensor:
         half = matrices.new_zeros(len(matrices), count, matrices.shape[2])
         matrices = half.index_add(1, owner, matrices).transpose(1, 2)
     return matrices
+
+
+def second_moment(moments: Moments, centred: bool = True) -> torch.Tensor:
+    """C, or ``E[x x^T] = C + m m^T`` where there is no intercept to take up the mean. Shape (G, p, p)."""
+    return moments.covariance if centred else moments.covariance + outer(moments.mean, moments.mean)
+
+
+def outer(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """``a b^T`` of every part, shape (G, i, j)."""
+    return torch.einsum("gi,gj->gij", a, b)

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from modhifi_graph.dialects.program import Feeds, Program
+from modhifi_graph.dialects.program import Program
 from modhifi_graph.graph import Graph, Op, Value
+from modhifi_graph.interface import Feeds
 
 
 @dataclass(frozen=True)

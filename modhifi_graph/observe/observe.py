@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from modhifi_graph.dialects.program import Feeds, Program, samples_in
+from modhifi_graph.dialects.program import Program
+from modhifi_graph.inputs.batches import samples_in
+from modhifi_graph.interface import Feeds
 from modhifi_graph.observe.consumers import Consumer
+from modhifi_graph.observe.encounters import Encounter
 from modhifi_graph.observe.moments import Moments
-from modhifi_graph.scoring.bilinear import Encounter
 
 Progress = Callable[[int, int], None]
 

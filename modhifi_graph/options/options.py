@@ -14,7 +14,7 @@ from modhifi_graph.repair.compensation import METHODS
 from modhifi_graph.scoring import hifi
 from modhifi_graph.scoring.analysis import PRICES
 from modhifi_graph.scoring.scores import CRITERIA
-from modhifi_graph.select.allocation import Budget, Limits
+from modhifi_graph.select.budget import Budget, Limits
 from modhifi_graph.select.goal import Goal
 
 DEFAULTS = {"default": ("obs", "joint"), "paper": ("fidelity", "scalar")}

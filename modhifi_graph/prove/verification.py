@@ -12,11 +12,13 @@ import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from modhifi_graph.dialects.onnx_proto import to_proto
 from modhifi_graph.errors import InputError, VerificationError
 from modhifi_graph.exporters.onnxruntime import Engine
 from modhifi_graph.interface import inputs_that_run, is_float
 from modhifi_graph.models import validity
-from modhifi_graph.models.opening import normalise, open_model, to_proto
+from modhifi_graph.models.opening import open_model
+from modhifi_graph.passes.normal_form import normalise
 from modhifi_graph.plan import Plan
 from modhifi_graph.prove import structure
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 import torch
 
-from modhifi_graph.dialects.program import Feeds, Program
+from modhifi_graph.dialects.program import Program
 from modhifi_graph.graph import Op
+from modhifi_graph.interface import Feeds
 
 MEAN, VARIANCE = 3, 4
 """The inputs of a batch norm that hold its statistics."""

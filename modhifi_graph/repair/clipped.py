@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 
 import torch
 
+from modhifi_graph.observe.moments import second_moment
 from modhifi_graph.observe.ridge import damped, damping, solve_right
-from modhifi_graph.repair.regression import Regression, second_moment
+from modhifi_graph.repair.regression import Regression
 
 SWEEPS = 6
 STEP = 1.8

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from modhifi_graph.axes.groups import Groups
-from modhifi_graph.dialects.program import Feeds, Program
+from modhifi_graph.dialects.program import Program
+from modhifi_graph.interface import Feeds
 from modhifi_graph.observe.consumers import Consumer
 from modhifi_graph.observe.moments import Moments
 from modhifi_graph.plan import Plan

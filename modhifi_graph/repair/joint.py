@@ -24,11 +24,11 @@ import torch
 from modhifi_graph.graph import Value
 from modhifi_graph.observe.chains import Chain
 from modhifi_graph.observe.consumers import Consumer
+from modhifi_graph.observe.moments import outer
 from modhifi_graph.observe.ridge import damped, solve_right
 from modhifi_graph.observe.sites import channel_axis
 from modhifi_graph.repair.clipped import wanted
 from modhifi_graph.repair.linear_map import LinearMap
-from modhifi_graph.repair.regression import outer
 
 STEPS = 15
 """So many steps at most: the first five do most of it."""

@@ -18,12 +18,11 @@ from modhifi_graph.axes.groups import Groups
 from modhifi_graph.axes.layout import Layout, find, kept, leaves
 from modhifi_graph.dialects.program import Program
 from modhifi_graph.observe.consumers import Consumer, weight_of
-from modhifi_graph.observe.moments import Moments, merged
+from modhifi_graph.observe.moments import Moments, merged, second_moment
 from modhifi_graph.observe.ridge import RIDGE, damped, refit
 from modhifi_graph.observe.sites import Editor
 from modhifi_graph.observe.windows import windows, with_taps
 from modhifi_graph.plan import Plan
-from modhifi_graph.repair.regression import second_moment
 
 METHODS = ("bias", "scalar", "lstsq")
 

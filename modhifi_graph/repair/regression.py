@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from modhifi_graph.observe.moments import Moments
+from modhifi_graph.observe.moments import Moments, outer
 from modhifi_graph.observe.ridge import damped, solve_right
 
 
@@ -93,15 +93,5 @@ class Regression:
         return Statistics(self.moments.mean, self.origin.double() + first, self.moments.covariance, cross)
 
 
-def second_moment(moments: Moments, centred: bool = True) -> torch.Tensor:
-    """C, or ``E[x x^T] = C + m m^T`` where there is no intercept to take up the mean. Shape (G, p, p)."""
-    return moments.covariance if centred else moments.covariance + outer(moments.mean, moments.mean)
-
-
 def _products(shifted: torch.Tensor, x: torch.Tensor, moments: Moments) -> torch.Tensor:
     return torch.bmm(shifted.transpose(1, 2), x - moments.origin[:, None]).double()
-
-
-def outer(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """``a b^T`` of every part, shape (G, i, j)."""
-    return torch.einsum("gi,gj->gij", a, b)

@@ -19,10 +19,13 @@ import torch
 from modhifi_graph.axes.branches import Branch
 from modhifi_graph.axes.groups import Groups
 from modhifi_graph.axes.layout import Layout, kept
-from modhifi_graph.dialects.program import Feeds, Mark, Program, Stepper
+from modhifi_graph.dialects.program import Mark, Program, Stepper
+from modhifi_graph.interface import Feeds
 from modhifi_graph.observe.chains import Chain, chains
 from modhifi_graph.observe.consumers import Consumer, weight_of
+from modhifi_graph.observe.encounters import encounter
 from modhifi_graph.observe.meetings import Meeting, meetings_of
+from modhifi_graph.observe.moments import second_moment
 from modhifi_graph.observe.observe import sample_rows
 from modhifi_graph.observe.ridge import RIDGE, damped
 from modhifi_graph.observe.routes import Projection
@@ -31,8 +34,8 @@ from modhifi_graph.observe.windows import with_taps
 from modhifi_graph.plan import Plan
 from modhifi_graph.repair.clipped import Sample, refine
 from modhifi_graph.repair.joint import Batch, Reading, Refit, held_out
-from modhifi_graph.repair.regression import Regression, second_moment
-from modhifi_graph.scoring.bilinear import encounter, folded, mixed
+from modhifi_graph.repair.regression import Regression
+from modhifi_graph.scoring.bilinear import folded, mixed
 
 METHODS = ("sequential", "joint")
 

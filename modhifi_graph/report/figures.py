@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,14 +10,17 @@ import numpy as np
 from modhifi_graph.axes.cost import Cost
 from modhifi_graph.axes.groups import Groups
 from modhifi_graph.axes.layout import Layout
-from modhifi_graph.dialects.program import Feeds, samples_in
 from modhifi_graph.errors import InputError
-from modhifi_graph.frontends.frontend import Finished
+from modhifi_graph.inputs.batches import samples_in
+from modhifi_graph.interface import Feeds
 from modhifi_graph.observe.output_error import relative_error
 from modhifi_graph.plan import Plan
 from modhifi_graph.scoring.analysis import Analysis
 from modhifi_graph.scoring.spectrum import spectrum
-from modhifi_graph.select.allocation import Budget
+from modhifi_graph.select.budget import Budget
+
+Outputs = Mapping[str, Any]
+"""The floating-point outputs of one batch, by name."""
 
 FIDELITY_SAMPLES = 256
 """The fidelity of the outputs is measured on this many calibration samples."""
@@ -83,14 +86,19 @@ def _with_spectra(rows: list[dict[str, Any]], plan: Plan, analysis: Analysis) ->
     ]
 
 
-def output_fidelity(finished: Finished, batches: Sequence[Feeds], threads: int) -> float | None:
-    """1 - (squared error of the outputs over their variance), on the first calibration samples; at most 1."""
+def output_fidelity(
+    answers: Callable[[Sequence[Feeds]], Sequence[tuple[Outputs, Outputs]]], batches: Sequence[Feeds]
+) -> float | None:
+    """1 - (squared error of the outputs over their variance), on the first calibration samples; at most 1.
+
+    ``answers`` gives what the original and the finished model make of some batches; None where nothing they give is a float.
+    """
     if not batches:
         return None
-    answers = finished.answers(batches[: max(1, FIDELITY_SAMPLES // samples_in(batches[0]))], threads)
-    if not answers[0][0]:
+    found = answers(batches[: max(1, FIDELITY_SAMPLES // samples_in(batches[0]))])
+    if not found[0][0]:
         return None
-    error = relative_error([before for before, _ in answers], [after for _, after in answers])
+    error = relative_error([before for before, _ in found], [after for _, after in found])
     if not np.isfinite(error):
         raise InputError(
             "the repaired model gives values that are not finite on the calibration inputs; nothing written"

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from modhifi_graph.errors import InputError
 from modhifi_graph.files import atomic_write
-
-if TYPE_CHECKING:
-    from modhifi_graph.jobs.score import Scores
+from modhifi_graph.scoring.results import GroupScores
 
 SUFFIXES = (".png", ".svg", ".pdf")
 SIZE = (11.0, 4.5)
@@ -20,7 +19,7 @@ NAMED = 12
 """A legend names at most this many groups; more are told apart by colour, from the first layer to the last."""
 
 
-def draw_scores(scores: Scores, path: str | os.PathLike[str]) -> None:
+def draw_scores(label: str, groups: Sequence[GroupScores], samples: int, path: str | os.PathLike[str]) -> None:
     """The spectrum of singleton fidelities and the curve of Subset Fidelity of every group, as .png, .svg or .pdf.
 
     Raises
@@ -29,20 +28,20 @@ def draw_scores(scores: Scores, path: str | os.PathLike[str]) -> None:
         matplotlib is not installed, the suffix is none of these, or there is nothing to draw.
     """
     check_plot(path)
-    if not scores.groups:
-        raise InputError(f"{scores.label}: no group has scores, so there is nothing to draw")
+    if not groups:
+        raise InputError(f"{label}: no group has scores, so there is nothing to draw")
     figure, (spectra, curves) = _panels()
-    colours = _colours(len(scores.groups))
-    for group, colour in zip(scores.groups, colours, strict=True):
+    colours = _colours(len(groups))
+    for group, colour in zip(groups, colours, strict=True):
         share = np.arange(1, group.size + 1) / group.size
         spectra.plot(share, np.sort(group.fidelity.singletons)[::-1], color=colour, label=group.name)
         curves.plot(np.concatenate([[0], share]), np.concatenate([[0], group.curve]), color=colour)
     curves.axhline(0.8, color="grey", linewidth=0.8, linestyle=":")
     spectra.set(xlabel="share of components, best first", ylabel="singleton fidelity", ylim=(0, None), xlim=(0, 1))
     curves.set(xlabel="share of components, best first", ylabel="Subset Fidelity", ylim=(0, 1.02), xlim=(0, 1))
-    if len(scores.groups) <= NAMED:
+    if len(groups) <= NAMED:
         spectra.legend(fontsize="x-small", frameon=False)
-    figure.suptitle(f"{scores.label}: {len(scores.groups)} groups, {scores.samples} samples")
+    figure.suptitle(f"{label}: {len(groups)} groups, {samples} samples")
     save(figure, path)
 
 

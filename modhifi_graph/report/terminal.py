@@ -14,10 +14,10 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from modhifi_graph.jobs.inspect import Explanation, FactorReason, GroupRow, Inspection, PinnedRow
-    from modhifi_graph.jobs.score import Scores
     from modhifi_graph.latency.timing import Comparison, Timing
     from modhifi_graph.prove.verification import Verification
+    from modhifi_graph.report.inspection import Explanation, FactorReason, GroupRow, Inspection, PinnedRow
+    from modhifi_graph.report.scores import Scores
     from modhifi_graph.scoring.bounds import Bounds
 
 Reporter = Callable[[str, int, int], None]

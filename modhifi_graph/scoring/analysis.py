@@ -12,17 +12,19 @@ from modhifi_graph.axes.branches import Branch
 from modhifi_graph.axes.cost import Cost
 from modhifi_graph.axes.groups import Contraction, Group, Groups
 from modhifi_graph.axes.layout import leaves
-from modhifi_graph.dialects.program import Feeds, Program
+from modhifi_graph.dialects.program import Program
+from modhifi_graph.inputs.batches import first_samples
+from modhifi_graph.interface import Feeds
 from modhifi_graph.observe import streams
 from modhifi_graph.observe.consumers import Consumer, consumers_of
+from modhifi_graph.observe.encounters import Encounter
 from modhifi_graph.observe.meetings import Meeting, meetings_of
 from modhifi_graph.observe.moments import Moments
 from modhifi_graph.observe.observe import Observation, observe
 from modhifi_graph.observe.sites import channel_axis, takes_bias
 from modhifi_graph.progress import Progress, silent
-from modhifi_graph.scoring.bilinear import Encounter
 from modhifi_graph.scoring.scores import Ranking, output_energy, rank
-from modhifi_graph.scoring.sensitivity import REPAIRED, calibrated, first_samples, measure, measure_branches
+from modhifi_graph.scoring.sensitivity import REPAIRED, calibrated, measure, measure_branches
 
 STOPS = (1 / 8, 1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4)
 """At these fractions of every group the effect of removal on the outputs is measured."""

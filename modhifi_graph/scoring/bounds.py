@@ -16,14 +16,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from modhifi_graph.dialects.program import Feeds, Program, samples_in
+from modhifi_graph.dialects.program import Program
+from modhifi_graph.inputs.batches import first_samples, samples_in
+from modhifi_graph.interface import Feeds
 from modhifi_graph.observe.consumers import Consumer, weight_of
 from modhifi_graph.observe.moments import Moments
 from modhifi_graph.observe.normalisations import NormInput, norm_inputs
 from modhifi_graph.observe.output_error import relative_error
 from modhifi_graph.progress import Progress, silent
 from modhifi_graph.scoring.scores import output_energy
-from modhifi_graph.scoring.sensitivity import changed_weights, first_samples
+from modhifi_graph.scoring.sensitivity import changed_weights
 
 ERRORS = (0.01, 0.1, 0.3)
 """Local errors that gains are measured at: the root of squared error over variance."""

@@ -34,9 +34,8 @@ import torch
 
 from modhifi_graph.axes.groups import Group
 from modhifi_graph.axes.layout import Layout
-from modhifi_graph.observe.moments import Moments
+from modhifi_graph.observe.moments import Moments, second_moment
 from modhifi_graph.observe.windows import Window
-from modhifi_graph.repair.regression import second_moment
 from modhifi_graph.scoring.scores import Contributions
 
 CRITERIA = ("fidelity", "alpha", "rowsum", "energy")

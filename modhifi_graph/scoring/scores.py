@@ -23,9 +23,10 @@ import torch
 from modhifi_graph.axes.groups import Group
 from modhifi_graph.dialects.program import Weights
 from modhifi_graph.observe.consumers import Consumer, weight_of
+from modhifi_graph.observe.encounters import Encounter
 from modhifi_graph.observe.moments import Moments
 from modhifi_graph.observe.ridge import RIDGE, refit
-from modhifi_graph.scoring.bilinear import Encounter, changes, folded
+from modhifi_graph.scoring.bilinear import changes, eliminator, folded
 from modhifi_graph.scoring.obs import Eliminator, removal_order
 
 CRITERIA = ("obs", "fidelity", "alpha", "rowsum", "energy", "magnitude", "random")
@@ -78,7 +79,7 @@ def rank(
             Eliminator(weight_of(c, m.mean), m.covariance, component_inputs(c, group).to(m.mean.device), scale, RIDGE)
             for c, m, scale in zip(consumers, moments, scales, strict=True)
         ]
-        eliminators += [encounter.eliminator(scale) for encounter, scale in encounters.items()]
+        eliminators += [eliminator(encounter, scale) for encounter, scale in encounters.items()]
         order, paid, snapshots = removal_order(eliminators, group.size, stops)
         weights = {stop: found[: len(consumers)] for stop, found in snapshots.items()}
         return Ranking(group, tuple(order), np.asarray(paid), weights, upstream(order))

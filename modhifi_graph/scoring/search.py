@@ -11,7 +11,7 @@ import torch
 
 from modhifi_graph.errors import InputError
 from modhifi_graph.scoring.obs import Eliminator, removal_order
-from modhifi_graph.scoring.subset import NEGLIGIBLE, SubsetFidelity
+from modhifi_graph.scoring.reconstruction import NEGLIGIBLE, Reconstruction
 
 NESTED = ("forward", "backward", "singletons")
 """The methods whose best k components are the first k of one order."""
@@ -27,7 +27,7 @@ MOST_WORK = 1e11
 """Random sets that exchanges start from, and what a pass over all exchanges may cost: a minute or so."""
 
 
-def order(layer: SubsetFidelity, method: str) -> tuple[int, ...]:
+def order(layer: Reconstruction, method: str) -> tuple[int, ...]:
     """All components, best first."""
     if method == "forward":
         return forward(layer)
@@ -38,7 +38,7 @@ def order(layer: SubsetFidelity, method: str) -> tuple[int, ...]:
     raise InputError(f"method {method!r}: expected one of {', '.join(NESTED)}")
 
 
-def best(layer: SubsetFidelity, k: int, method: str, trials: int, seed: int) -> Sequence[int]:
+def best(layer: Reconstruction, k: int, method: str, trials: int, seed: int) -> Sequence[int]:
     """The best set of k components that a method finds."""
     if method in NESTED:
         return (forward(layer, k) if method == "forward" else order(layer, method))[:k]
@@ -51,7 +51,7 @@ def best(layer: SubsetFidelity, k: int, method: str, trials: int, seed: int) -> 
     raise InputError(f"method {method!r}: expected one of {', '.join((*NESTED, *OTHERS))}")
 
 
-def exhaustive(layer: SubsetFidelity, k: int) -> tuple[int, ...]:
+def exhaustive(layer: Reconstruction, k: int) -> tuple[int, ...]:
     """The k-MFS: the best of all ``binomial(components, k)`` sets, the first of equals."""
     count = math.comb(layer.components, k)
     if count > MOST_SETS:
@@ -60,7 +60,7 @@ def exhaustive(layer: SubsetFidelity, k: int) -> tuple[int, ...]:
     return _first_best(layer, (np.array(list(islice(every, TOGETHER))) for _ in range(0, count, TOGETHER)))
 
 
-def exchange(layer: SubsetFidelity, k: int, seed: int = 0) -> tuple[int, ...]:
+def exchange(layer: Reconstruction, k: int, seed: int = 0) -> tuple[int, ...]:
     """Sets of k with one component exchanged for another as long as that helps: the best of what several starts come to.
 
     The starts are the greedy sets (forward and backward), the best singletons and RESTARTS random ones. Each stops where no
@@ -77,7 +77,7 @@ def exchange(layer: SubsetFidelity, k: int, seed: int = 0) -> tuple[int, ...]:
     return max((_exchanged(layer, start) for start in sorted(starts)), key=layer.fidelity)
 
 
-def _exchanged(layer: SubsetFidelity, found: tuple[int, ...]) -> tuple[int, ...]:
+def _exchanged(layer: Reconstruction, found: tuple[int, ...]) -> tuple[int, ...]:
     reached = layer.fidelity(found)
     while True:
         others = [j for j in range(layer.components) if j not in found]
@@ -88,13 +88,13 @@ def _exchanged(layer: SubsetFidelity, found: tuple[int, ...]) -> tuple[int, ...]
         found, reached = tuple(swaps[int(values.argmax())]), float(values.max())
 
 
-def monte_carlo(layer: SubsetFidelity, k: int, trials: int = 1000, seed: int = 0) -> tuple[int, ...]:
+def monte_carlo(layer: Reconstruction, k: int, trials: int = 1000, seed: int = 0) -> tuple[int, ...]:
     """The best of ``trials`` random sets, which the paper's figures of measured layers show."""
     drawn = np.random.default_rng(seed).random((trials, layer.components)).argsort(1)[:, :k]
     return _first_best(layer, np.array_split(drawn, -(-trials // TOGETHER)))
 
 
-def _first_best(layer: SubsetFidelity, chunks: Iterable[np.ndarray]) -> tuple[int, ...]:
+def _first_best(layer: Reconstruction, chunks: Iterable[np.ndarray]) -> tuple[int, ...]:
     best, reached = np.empty(0), -1.0
     for sets in chunks:
         found = layer.fidelities(sets)
@@ -103,14 +103,14 @@ def _first_best(layer: SubsetFidelity, chunks: Iterable[np.ndarray]) -> tuple[in
     return tuple(int(i) for i in best)
 
 
-def backward(layer: SubsetFidelity) -> tuple[int, ...]:
+def backward(layer: Reconstruction) -> tuple[int, ...]:
     """Greedy removal of what costs least once the others are refitted, by block OBS; the last to go is the best."""
     eliminator = Eliminator(layer.weight, layer.covariance, layer.blocks, 1.0, NEGLIGIBLE)
     gone, _, _ = removal_order([eliminator], layer.components)
     return (*set(range(layer.components)).difference(gone), *reversed(gone))
 
 
-def forward(layer: SubsetFidelity, k: int | None = None) -> tuple[int, ...]:
+def forward(layer: Reconstruction, k: int | None = None) -> tuple[int, ...]:
     """Greedy choice: always the component that adds most to what is reconstructed, up to k of them.
 
     A Cholesky factorisation of C, pivoted by what is gained; columns are made when their component is chosen.

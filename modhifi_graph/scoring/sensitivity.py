@@ -16,7 +16,8 @@ import torch
 
 from modhifi_graph.axes.branches import Branch
 from modhifi_graph.axes.groups import Group
-from modhifi_graph.dialects.program import Feeds, Program, Weights
+from modhifi_graph.dialects.program import Program, Weights
+from modhifi_graph.interface import Feeds
 from modhifi_graph.observe.consumers import Consumer, weight_of
 from modhifi_graph.observe.moments import Moments
 from modhifi_graph.observe.output_error import output_error
@@ -95,22 +96,6 @@ def measure_branches(
         found[branch] = error(reference, without)
         progress(number + 1, len(means))
     return found
-
-
-def first_samples(batches: Sequence[Feeds], samples: int) -> list[Feeds]:
-    """The first batches that hold ``samples`` samples; one that is too large is cut where its inputs all allow it."""
-    taken: list[Feeds] = []
-    for batch in batches:
-        sizes = {len(array) for array in batch.values() if array.ndim}
-        count = max(sizes, default=1)
-        if len(sizes) == 1 and count > samples:
-            taken.append({name: array[:samples] if array.ndim else array for name, array in batch.items()})
-        else:
-            taken.append(batch)
-        samples -= count
-        if samples <= 0:
-            break
-    return taken
 
 
 def changed_weights(consumer: Consumer, weight: torch.Tensor, moments: Moments) -> Weights:

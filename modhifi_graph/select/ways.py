@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 
 from modhifi_graph.axes.branches import Branch
 from modhifi_graph.axes.cost import Cost
-from modhifi_graph.latency.model import LatencyModel
 from modhifi_graph.plan import Plan
 from modhifi_graph.scoring.analysis import Analysis
-from modhifi_graph.select.allocation import Budget, Expense, Limits, plan_of, select_all
+from modhifi_graph.select.allocation import plan_of, select_all
+from modhifi_graph.select.budget import Budget, Expense, Limits
 
 NOTHING = 1e-9
 """No plan leaves so small a fraction."""
@@ -32,10 +32,15 @@ class Way:
 
 @dataclass(frozen=True, eq=False)
 class Chooser:
-    """Plans of every way, and what they are predicted to lose and to save."""
+    """Plans of every way, and what they are predicted to lose and to save.
+
+    Attributes
+    ----------
+    model : predicts milliseconds, see :class:`modhifi_graph.latency.model.LatencyModel`.
+    """
 
     analysis: Analysis
-    model: LatencyModel
+    model: Expense
     cost: Cost
     limits: Limits
     settings: Mapping[str, object]

@@ -1,14 +1,10 @@
-"""Module to module: the same passes over what ``torch.export`` makes of a module; and, by name, the whole job as one of them."""
+"""Module to module: the same passes over what ``torch.export`` makes of a module.
+
+The whole job as one of them is here by name alone, ``ModHiFi``: see :mod:`modhifi_graph.public`.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from modhifi_graph.public import lazily
-
-if TYPE_CHECKING:
-    from modhifi_graph.dropins.fx import ModHiFi
-
-__all__ = ["ModHiFi"]
 
 __getattr__ = lazily(__name__)

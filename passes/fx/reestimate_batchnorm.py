@@ -8,7 +8,7 @@ from torch import fx
 from torch.fx.passes.infra.pass_base import PassBase, PassResult
 
 from modhifi_graph.dialects.aten import lift
-from modhifi_graph.dialects.program import Feeds
+from modhifi_graph.interface import Feeds
 from modhifi_graph.repair.batchnorm import reestimate
 
 

@@ -10,8 +10,8 @@ from torch.fx.passes.infra.pass_base import PassBase, PassResult
 from modhifi_graph.axes.coupling import couple
 from modhifi_graph.axes.groups import find_groups
 from modhifi_graph.dialects.aten import lift
-from modhifi_graph.dialects.program import Feeds
-from modhifi_graph.jobs.unlearn import Forgotten, How, forget_class
+from modhifi_graph.forget.forgetting import Forgotten, How, forget_class
+from modhifi_graph.interface import Feeds
 
 
 class Unlearn(PassBase):

@@ -11,7 +11,7 @@ from modhifi_graph.axes.branches import Branches, find_branches, live
 from modhifi_graph.axes.coupling import couple
 from modhifi_graph.axes.groups import Groups, find_groups
 from modhifi_graph.dialects.onnx import lift
-from modhifi_graph.models.opening import normalise
+from modhifi_graph.passes.normal_form import normalise
 
 from ..oracles import small
 from .graphs import activation, coupled, op, weight

@@ -10,7 +10,8 @@ import onnx
 import pytest
 
 from modhifi_graph import cli
-from modhifi_graph.models.opening import normalise, open_model
+from modhifi_graph.models.opening import open_model
+from modhifi_graph.passes.normal_form import normalise
 from modhifi_graph.passes.slim import Slim
 from modhifi_graph.plan import GroupPlan, Plan
 

@@ -11,11 +11,13 @@ from modhifi_graph.axes.coupling import couple
 from modhifi_graph.axes.groups import find_groups
 from modhifi_graph.dialects import program
 from modhifi_graph.dialects.onnx import lift
+from modhifi_graph.dialects.onnx_proto import to_proto
 from modhifi_graph.dialects.onnx_stepper import OnnxStepper as Stepper
 from modhifi_graph.dialects.onnx_stepper import runner
 from modhifi_graph.exporters.onnxruntime import Engine
 from modhifi_graph.latency.pieces import pieces
-from modhifi_graph.models.opening import normalise, open_model, to_proto
+from modhifi_graph.models.opening import open_model
+from modhifi_graph.passes.normal_form import normalise
 from modhifi_graph.passes.slim import Slim
 from modhifi_graph.plan import GroupPlan, Plan
 

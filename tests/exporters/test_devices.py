@@ -7,7 +7,7 @@ import torch
 
 from modhifi_graph.errors import InputError
 from modhifi_graph.exporters import devices
-from modhifi_graph.inputs.calibration import BATCH_BYTES
+from modhifi_graph.inputs.batches import BATCH_BYTES
 
 
 def test_a_name_is_a_device_and_none_is_none() -> None:

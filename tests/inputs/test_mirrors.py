@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from modhifi_graph.dialects.onnx import lift
-from modhifi_graph.frontends.frontend import Batches
 from modhifi_graph.graph import Graph
+from modhifi_graph.inputs.batches import Batches
 from modhifi_graph.inputs.mirrors import SCARCE, with_mirrors
 
 from ..oracles import small

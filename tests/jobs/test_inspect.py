@@ -9,7 +9,8 @@ import networkx
 import pytest
 
 from modhifi_graph.errors import InputError
-from modhifi_graph.jobs.inspect import Inspection, inspect
+from modhifi_graph.jobs.inspect import inspect
+from modhifi_graph.report.inspection import Inspection
 
 from ..oracles import small
 

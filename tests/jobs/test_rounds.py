@@ -20,12 +20,12 @@ from modhifi_graph.dialects.onnx import lift
 from modhifi_graph.errors import InputError
 from modhifi_graph.frontends.frontend import Optimized
 from modhifi_graph.jobs.rounds import removable
-from modhifi_graph.models.opening import normalise
 from modhifi_graph.observe.ridge import RIDGE
+from modhifi_graph.passes.normal_form import normalise
 from modhifi_graph.plan import Plan
 from modhifi_graph.prove.verification import verify_files
 from modhifi_graph.scoring.hifi import CRITERIA, SETS, Claims
-from modhifi_graph.select.allocation import Limits
+from modhifi_graph.select.budget import Limits
 
 from ..oracles import modules, small
 from ..oracles.layers import Net, parameter, run

@@ -16,7 +16,7 @@ from modhifi_graph.errors import InputError
 from modhifi_graph.latency import timer
 from modhifi_graph.latency.layers import layer_times
 from modhifi_graph.latency.timer import Timer
-from modhifi_graph.models.opening import normalise
+from modhifi_graph.passes.normal_form import normalise
 from modhifi_graph.passes.slim import Slim
 from modhifi_graph.plan import GroupPlan, Plan
 

@@ -17,7 +17,7 @@ from modhifi_graph.dialects.onnx import Lifted, lift
 from modhifi_graph.latency.model import LatencyModel, measured
 from modhifi_graph.latency.timer import Timer
 from modhifi_graph.latency.widths import configurations, width
-from modhifi_graph.models.opening import normalise
+from modhifi_graph.passes.normal_form import normalise
 
 from ..oracles import small
 

@@ -10,7 +10,7 @@ import pytest
 from modhifi_graph.dialects.onnx import Lifted, lift
 from modhifi_graph.exporters.onnxruntime import Engine
 from modhifi_graph.latency.pieces import model_of, pieces, signature
-from modhifi_graph.models.opening import normalise
+from modhifi_graph.passes.normal_form import normalise
 
 from ..oracles import small
 

@@ -13,7 +13,7 @@ from modhifi_graph.axes.groups import Groups, find_groups
 from modhifi_graph.axes.layout import Layout
 from modhifi_graph.dialects.onnx import lift
 from modhifi_graph.latency.steps import STEPS, best_step, odd_multiples
-from modhifi_graph.models.opening import normalise
+from modhifi_graph.passes.normal_form import normalise
 
 from ..oracles import small
 from .test_model import TEXT

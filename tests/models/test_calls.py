@@ -8,7 +8,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from modhifi_graph.errors import InputError  # noqa: E402
-from modhifi_graph.models.calls import Example, calls_of, cut, samples_in, subset  # noqa: E402
+from modhifi_graph.inputs.batches import cut, samples_in, subset  # noqa: E402
+from modhifi_graph.models.calls import Example, calls_of  # noqa: E402
 
 ONE = Example((torch.zeros(2, 3),), {})
 

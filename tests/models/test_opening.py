@@ -13,8 +13,10 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from modhifi_graph.dialects.onnx_proto import to_proto
 from modhifi_graph.errors import InputError
-from modhifi_graph.models.opening import normalise, open_model, sample_path, to_proto
+from modhifi_graph.models.opening import open_model, sample_path
+from modhifi_graph.passes.normal_form import normalise
 
 from ..oracles import small
 

@@ -8,9 +8,9 @@ import pytest
 from modhifi_graph.axes.coupling import couple
 from modhifi_graph.axes.groups import find_groups
 from modhifi_graph.dialects.onnx import lift
-from modhifi_graph.models.opening import normalise
 from modhifi_graph.observe.chains import chains
 from modhifi_graph.observe.sites import sites
+from modhifi_graph.passes.normal_form import normalise
 
 from ..oracles import small
 from ..repair.test_sequential import BROADCAST, CONVOLUTIONS, INTERLEAVED, MLP, TRANSFORMER

@@ -11,8 +11,8 @@ from modhifi_graph.axes.coupling import couple
 from modhifi_graph.axes.groups import find_groups
 from modhifi_graph.dialects import aten
 from modhifi_graph.dialects.onnx import lift
-from modhifi_graph.models.opening import normalise
 from modhifi_graph.observe.meetings import Meeting, meetings_of
+from modhifi_graph.passes.normal_form import normalise
 from modhifi_graph.scoring.analysis import analyse
 
 from ..oracles import zoo

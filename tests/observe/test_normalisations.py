@@ -9,10 +9,11 @@ import torch
 
 from modhifi_graph.dialects.onnx import lift
 from modhifi_graph.frontends.torch import TorchFrontEnd
-from modhifi_graph.models.opening import normalise
+from modhifi_graph.jobs.calibrate import calibrated
 from modhifi_graph.observe.normalisations import NormInput, norm_inputs
 from modhifi_graph.options.options import Options
-from modhifi_graph.select.allocation import Keep
+from modhifi_graph.passes.normal_form import normalise
+from modhifi_graph.select.budget import Keep
 
 from ..oracles import small
 from ..oracles.layers import Net
@@ -44,7 +45,7 @@ def test_group_norm() -> None:
     x = torch.randn(8, 6, 4, generator=torch.Generator().manual_seed(0))
     options = Options(budget=Keep(1.0), plan=None)
     front = TorchFrontEnd(module, x, options)
-    data = front.calibration(None, options)
+    data = calibrated(front, None, options)
     assert data is not None
     (found,) = norm_inputs(front.program, data.feeds)
     norms = np.sqrt(x.double().numpy().reshape(8, 2, 12).var(-1) + 1e-4)

@@ -7,8 +7,8 @@ import onnx_ir as ir
 import pytest
 
 from modhifi_graph.dialects.onnx import lift
-from modhifi_graph.models.opening import normalise
 from modhifi_graph.observe.output_error import divergence, is_language_model, output_error, relative_error
+from modhifi_graph.passes.normal_form import normalise
 
 from ..oracles import small
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from modhifi_graph.dialects.onnx import lift
-from modhifi_graph.models.opening import normalise
 from modhifi_graph.observe.pointwise import POINTWISE, Region, region
 from modhifi_graph.observe.sites import readers_of
+from modhifi_graph.passes.normal_form import normalise
 
 from ..oracles import small
 from ..oracles.layers import run

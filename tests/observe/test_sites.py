@@ -9,8 +9,8 @@ import pytest
 from modhifi_graph.axes.coupling import couple
 from modhifi_graph.axes.groups import find_groups
 from modhifi_graph.dialects.onnx import lift
-from modhifi_graph.models.opening import normalise
 from modhifi_graph.observe.sites import Site, sites
+from modhifi_graph.passes.normal_form import normalise
 
 from ..oracles import small
 

@@ -15,11 +15,12 @@ import torch
 from modhifi_graph.axes.coupling import couple
 from modhifi_graph.axes.groups import Group, Groups, find_groups
 from modhifi_graph.dialects.onnx import Lifted, lift
+from modhifi_graph.dialects.onnx_proto import to_proto
 from modhifi_graph.exporters.onnxruntime import Engine
-from modhifi_graph.models.opening import normalise, to_proto
 from modhifi_graph.observe.consumers import Consumer, consumers_of
 from modhifi_graph.observe.moments import Moments
 from modhifi_graph.passes.compensate import Compensate
+from modhifi_graph.passes.normal_form import normalise
 from modhifi_graph.passes.slim import Slim
 from modhifi_graph.plan import GroupPlan, Plan
 

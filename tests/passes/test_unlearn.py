@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from modhifi_graph.jobs.unlearn import How
+from modhifi_graph.forget.forgetting import How
 from modhifi_graph.passes.unlearn import Unlearn
 from modhifi_graph.prove import structure
 

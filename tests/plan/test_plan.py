@@ -15,7 +15,7 @@ from modhifi_graph.axes.coupling import couple
 from modhifi_graph.axes.groups import Groups, find_groups
 from modhifi_graph.dialects.onnx import lift
 from modhifi_graph.errors import InputError
-from modhifi_graph.models.opening import normalise
+from modhifi_graph.passes.normal_form import normalise
 from modhifi_graph.plan import GroupPlan, Plan, random_plan
 
 from ..oracles import small

@@ -15,8 +15,10 @@ from onnx import numpy_helper
 from modhifi_graph.axes.coupling import couple
 from modhifi_graph.axes.groups import find_groups
 from modhifi_graph.dialects.onnx import lift
+from modhifi_graph.dialects.onnx_proto import to_proto
 from modhifi_graph.errors import InputError, VerificationError
-from modhifi_graph.models.opening import normalise, open_model, to_proto
+from modhifi_graph.models.opening import open_model
+from modhifi_graph.passes.normal_form import normalise
 from modhifi_graph.passes.slim import Slim
 from modhifi_graph.plan import GroupPlan, Plan, random_plan
 from modhifi_graph.prove.structure import first_difference

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from modhifi_graph.dialects import aten
-from modhifi_graph.models.opening import normalise
 from modhifi_graph.passes.fx.reestimate_batchnorm import ReestimateBatchNorm as Fx
+from modhifi_graph.passes.normal_form import normalise
 from modhifi_graph.passes.reestimate_batchnorm import ReestimateBatchNorm
 from modhifi_graph.repair.batchnorm import Statistics
 

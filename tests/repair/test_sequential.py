@@ -10,7 +10,7 @@ import onnx_ir as ir
 import pytest
 
 from modhifi_graph.dialects.onnx import lift
-from modhifi_graph.models.opening import to_proto
+from modhifi_graph.dialects.onnx_proto import to_proto
 from modhifi_graph.observe import observe
 from modhifi_graph.passes.slim import Slim
 from modhifi_graph.repair import clipped, sequential

@@ -7,12 +7,13 @@ import onnx_ir as ir
 import pytest
 import torch
 
+from modhifi_graph.observe.encounters import Encounter, encounter
 from modhifi_graph.observe.meetings import Meeting, meetings_of
 from modhifi_graph.observe.output_error import relative_error
 from modhifi_graph.observe.ridge import RIDGE
 from modhifi_graph.scoring import bilinear
 from modhifi_graph.scoring.analysis import analyse
-from modhifi_graph.scoring.bilinear import Encounter, changes, encounter, folded
+from modhifi_graph.scoring.bilinear import changes, folded
 
 from ..oracles.layers import Net, run
 
@@ -104,7 +105,7 @@ def test_the_map_is_a_truncated_singular_value_decomposition(name: str, monkeypa
     net = Net.named(name, SAMPLES)
     each = met(net)
     q, k = operands(net, each)
-    left, right = each._mixed(2)
+    left, right = bilinear._mixed(each, 2)
     for unit, (tq, tk) in enumerate(zip(left, right, strict=True)):
         heads = np.flatnonzero(each.meeting.units == unit)
         a, c = (np.einsum("nhrd,nhre->de", x[:, heads], x[:, heads]) / x[:, heads, :, 0].size for x in (q, k))
@@ -126,7 +127,7 @@ def test_a_bias_follows_its_projection() -> None:
     net = Net.named("attention_fused_split", SAMPLES)
     each = met(net)
     q, kt = (net.values[value.name].astype(np.float64) for value in each.meeting.operands)
-    left, right = each._mixed(3)
+    left, right = bilinear._mixed(each, 3)
     expected = np.einsum("nhid,hdr,her,nhej->nhij", q, left, right, kt)
     np.testing.assert_allclose(repaired(net, each, [0, 1, 3]), expected, atol=1e-4 * np.abs(expected).max())
 
@@ -138,7 +139,7 @@ def test_a_rotary_pair_is_scaled_as_least_squares_has_it() -> None:
     assert not each.meeting.mixes
     (q, k), pair = operands(net, each), each.meeting.columns == 1
     dense, part = logits(q, k), logits(q[..., pair], k[..., pair])
-    (factors,) = each._scaled(np.array([1]))
+    (factors,) = bilinear._scaled(each, np.array([1]))
     expected = np.einsum("nhij,nhij->h", part, dense) / np.einsum("nhij,nhij->h", part, part)
     np.testing.assert_allclose(factors[:, 1, 1], expected, rtol=5 * RIDGE)
     np.testing.assert_array_equal(factors[:, 0, 0], 0)

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from modhifi_graph.axes.groups import Group
-from modhifi_graph.models.opening import normalise
 from modhifi_graph.observe.windows import Window, windows
+from modhifi_graph.passes.normal_form import normalise
 from modhifi_graph.scoring.analysis import scorable
 from modhifi_graph.scoring.hifi import CRITERIA, Claims, claims, is_centred, shares, standings
 from modhifi_graph.scoring.scores import Contributions

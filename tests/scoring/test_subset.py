@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from modhifi_graph.errors import InputError
-from modhifi_graph.scoring.subset import Subset, SubsetFidelity, smallest
+from modhifi_graph.scoring.reconstruction import smallest
+from modhifi_graph.scoring.subset import Subset, SubsetFidelity
 
 
 class Layer:

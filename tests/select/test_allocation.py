@@ -13,7 +13,8 @@ from modhifi_graph.axes.groups import Group
 from modhifi_graph.axes.layout import Layout
 from modhifi_graph.passes.slim import Slim
 from modhifi_graph.scoring.scores import Ranking
-from modhifi_graph.select.allocation import Budget, Keep, Limits, _Exit, _Offer, plan_of, select, select_all
+from modhifi_graph.select.allocation import _Exit, _Offer, plan_of, select, select_all
+from modhifi_graph.select.budget import Budget, Keep, Limits
 
 from ..oracles.layers import Net
 

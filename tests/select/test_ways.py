@@ -11,9 +11,9 @@ from modhifi_graph.axes.cost import Cost
 from modhifi_graph.axes.coupling import couple
 from modhifi_graph.axes.groups import find_groups
 from modhifi_graph.dialects.onnx import lift
-from modhifi_graph.models.opening import normalise
+from modhifi_graph.passes.normal_form import normalise
 from modhifi_graph.scoring.analysis import analyse
-from modhifi_graph.select.allocation import Limits
+from modhifi_graph.select.budget import Limits
 from modhifi_graph.select.ways import Chooser, Way
 
 from ..latency.test_model import TEXT, KnownTimer, at_width_eight

@@ -12,13 +12,13 @@ import onnx
 import pytest
 
 import modhifi_graph
+from modhifi_graph.dialects.onnx_proto import to_proto
 from modhifi_graph.errors import InputError
 from modhifi_graph.frontends.onnx import OnnxFrontEnd
 from modhifi_graph.jobs.optimize import optimize
 from modhifi_graph.jobs.score import score, scored
-from modhifi_graph.models.opening import to_proto
 from modhifi_graph.options.options import Options
-from modhifi_graph.select.allocation import Keep
+from modhifi_graph.select.budget import Keep
 from tools.paper import __main__ as paper
 from tools.paper import data, language, noise, pruning, subjects, unlearning
 from tools.paper.document import filled
@@ -106,7 +106,7 @@ def test_pruning_is_what_optimize_makes(arguments: list[str]) -> None:
 def test_noise_has_the_energy_that_it_should_have(arguments: list[str]) -> None:
     options = Options(budget=Keep(1.0), plan=None, threads=1)
     front = OnnxFrontEnd("model.onnx", options)
-    batches = front.calibration("calib.npz", options)
+    batches = front.batches("calib.npz", options)
     assert batches is not None
     random = np.random.default_rng(0)
     layers = [noisy for g in scored(front, batches, options).groups for noisy in noise.readers(g, random)]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from modhifi_graph.inputs.synthesis.synthesise import synthesise
+from modhifi_graph.jobs.synthesise import synthesise
 from tools.paper.experiment import Cell, Experiment, Measured, Row, Series, markdown, number, rows_of
 from tools.paper.pruning import VALUES, pruned
 from tools.paper.subjects import Arrays, Subject

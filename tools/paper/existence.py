@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from modhifi_graph.jobs.score import LayerScores, score
+from modhifi_graph.jobs.score import score
+from modhifi_graph.scoring.results import LayerScores
 from tools.paper.experiment import MISSING, Cell, Experiment, Measured, Row, Series, markdown, rows_of
 from tools.paper.subjects import Subject
 

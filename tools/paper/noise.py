@@ -15,17 +15,19 @@ import onnx
 import onnx_ir as ir
 
 from modhifi_graph.dialects.onnx import Lifted
-from modhifi_graph.dialects.program import Feeds
+from modhifi_graph.dialects.onnx_proto import to_proto
 from modhifi_graph.exporters import onnxruntime as backend
 from modhifi_graph.frontends.onnx import OnnxFrontEnd
-from modhifi_graph.jobs.score import GroupScores, scored
-from modhifi_graph.models.opening import to_proto
+from modhifi_graph.inputs.batches import first_samples
+from modhifi_graph.interface import Feeds
+from modhifi_graph.jobs.calibrate import calibrated
+from modhifi_graph.jobs.score import scored
 from modhifi_graph.observe.consumers import Consumer
 from modhifi_graph.observe.moments import Moments
 from modhifi_graph.observe.output_error import relative_error
 from modhifi_graph.options.options import Options
-from modhifi_graph.scoring.sensitivity import first_samples
-from modhifi_graph.select.allocation import Keep
+from modhifi_graph.scoring.results import GroupScores
+from modhifi_graph.select.budget import Keep
 from tools.paper.experiment import MISSING, Cell, Experiment, Measured, Row, Series, markdown, number, rows_of
 from tools.paper.subjects import Subject
 
@@ -55,7 +57,7 @@ class Noisy:
 def measure(subject: Subject, cells: Sequence[Cell]) -> Measured:
     options = Options(budget=Keep(1.0), plan=None, seed=subject.seed, threads=subject.threads)
     front = OnnxFrontEnd(subject.source, options)
-    data = front.calibration(subject.calib, options)
+    data = calibrated(front, subject.calib, options)
     assert data is not None
     few = first_samples(data.feeds, JUDGED)
     reference = _outputs(to_proto(front.opened.model), few, subject.threads)

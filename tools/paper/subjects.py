@@ -18,11 +18,12 @@ import numpy as np
 import onnx
 
 from modhifi_graph import samples
+from modhifi_graph.dialects.onnx_proto import to_proto
 from modhifi_graph.errors import InputError
 from modhifi_graph.frontends.onnx import sample_accuracy
 from modhifi_graph.inputs import calibration
 from modhifi_graph.interface import specs_of
-from modhifi_graph.models.opening import open_model, sample_path, to_proto
+from modhifi_graph.models.opening import open_model, sample_path
 from tools.ablation import command_score
 from tools.unlearn_classes import Data, Model
 

@@ -13,10 +13,12 @@ from modhifi_graph.axes.cost import Cost
 from modhifi_graph.axes.coupling import couple
 from modhifi_graph.axes.groups import find_groups
 from modhifi_graph.dialects.onnx import lift
+from modhifi_graph.dialects.onnx_proto import to_proto
 from modhifi_graph.latency import machine
 from modhifi_graph.latency.benchmark import bench
 from modhifi_graph.latency.timing import Comparison
-from modhifi_graph.models.opening import normalise, open_model, to_proto
+from modhifi_graph.models.opening import open_model
+from modhifi_graph.passes.normal_form import normalise
 from tools.paper.experiment import MISSING, Cell, Experiment, Measured, Row, Series, markdown, rows_of
 from tools.paper.subjects import Subject
 from tools.peers import field

@@ -13,10 +13,12 @@ from onnx import numpy_helper
 from torch import nn
 from torch.nn import functional
 
+from modhifi_graph.dialects.onnx_proto import to_proto
 from modhifi_graph.errors import InputError
 from modhifi_graph.exporters.onnxruntime import Engine
 from modhifi_graph.interface import random_inputs
-from modhifi_graph.models.opening import normalise, open_model, to_proto
+from modhifi_graph.models.opening import open_model
+from modhifi_graph.passes.normal_form import normalise
 
 TOLERANCE = 1e-4
 """Largest difference between what the file and the module give, relative to the largest output."""

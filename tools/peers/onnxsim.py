@@ -11,7 +11,8 @@ from functools import cached_property
 import numpy as np
 import onnx
 
-from modhifi_graph.models.opening import open_model, to_proto
+from modhifi_graph.dialects.onnx_proto import to_proto
+from modhifi_graph.models.opening import open_model
 from tools.paper.subjects import Subject
 from tools.peers.contender import Contender
 

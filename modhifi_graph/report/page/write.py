@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from importlib import resources
+from importlib import metadata, resources
 from typing import Any
 
 import jinja2
 from markupsafe import Markup
 
-import modhifi_graph
 from modhifi_graph.files import atomic_write
 from modhifi_graph.report.page.contents import contents
 
@@ -33,7 +32,7 @@ def render(report: Mapping[str, Any], *, model: str = "model", command: str = ""
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["breakable"] = breakable
-    said = contents(report, model=model, version=modhifi_graph.__version__, command=command)
+    said = contents(report, model=model, version=metadata.version("modhifi-graph"), command=command)
     # The style sheet is ours: quotes in it are not to be escaped.
     return environment.from_string(_read("template.html")).render(page=said, style=Markup(_read("style.css"))) + "\n"
 

@@ -62,41 +62,8 @@ class Synthesised:
             np.savez(file, **self.arrays)  # type: ignore[arg-type]
 
 
-def synthesise(
-    model: Any,
-    inputs: Any = None,
-    *,
-    samples: int | None = None,
-    seed: int = 0,
-    threads: int = 0,
-    device: str | None = None,
-) -> Synthesised:
-    """Make calibration inputs for a model, as :func:`modhifi_graph.optimize` does where none are given.
-
-    Parameters
-    ----------
-    model, inputs : as for :func:`modhifi_graph.optimize`; ``inputs`` are the example inputs of a module.
-    samples : int, optional
-        How many. By default 1,000 pictures, 48 sequences of a language model (128 of another model of tokens), 256 sounds, or
-        4,096 of anything else, and fewer where that would be more than 256 MiB.
-    seed : int, default 0
-        The same seed gives the same bytes.
-
-    Raises
-    ------
-    InputError
-        The model cannot be used, or takes nothing of what was tried.
-    """
-    from modhifi_graph.jobs.optimize import opened
-    from modhifi_graph.options.options import Options
-    from modhifi_graph.select.allocation import Budget
-
-    options = Options(budget=Budget("macs", 1.0), plan=None, samples=samples, seed=seed, threads=threads, device=device)
-    return opened(model, inputs, options).synthesised(options)
-
-
 def made_for(subject: Subject, samples: int | None, seed: int, progress: Progress = silent) -> Synthesised:
-    """Inputs for a model that has been opened; see :func:`synthesise`."""
+    """Inputs for a model that has been opened; see :func:`modhifi_graph.synthesise`."""
     frame = framed(subject, samples, seed)
     lead = frame.lead
     if lead.kind == "picture":
