@@ -16,7 +16,8 @@ from torch.utils import _pytree as pytree
 
 from modhifi_graph.axes.coupling import couple
 from modhifi_graph.axes.groups import find_groups
-from modhifi_graph.dialects.aten import Lifted, copied, functional, lift, placeholders
+from modhifi_graph.dialects.aten import Lifted, lift
+from modhifi_graph.dialects.aten_module import copied, functional, placeholders
 from modhifi_graph.dialects.program import Feeds, Program, samples_in
 from modhifi_graph.errors import InputError, VerificationError
 from modhifi_graph.exporters.devices import batch_bytes, device_of, home_of
