@@ -12,9 +12,10 @@ import torch
 from torch import fx
 from torch.utils import _pytree as pytree
 
+from modhifi_graph.dialects.aten_call import Arguments, Call, NotCovered
 from modhifi_graph.dialects.aten_module import assign, attribute, like, operator_name, readers, set_argument
 from modhifi_graph.dialects.aten_stepper import AtenStepper, runner
-from modhifi_graph.dialects.aten_table import ATEN, BOUNDARIES, Arguments, Call, NotCovered
+from modhifi_graph.dialects.aten_table import ATEN, BOUNDARIES
 from modhifi_graph.dialects.program import Feeds, Program, Runner, Stepper
 from modhifi_graph.graph import Dim, Graph, Op, Value
 
