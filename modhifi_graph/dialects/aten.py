@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import copy
 import operator
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import fx
-from torch.export import ExportedProgram
-from torch.export.passes import move_to_device_pass
 from torch.utils import _pytree as pytree
 
+from modhifi_graph.dialects.aten_call import Arguments, Call, NotCovered
+from modhifi_graph.dialects.aten_module import assign, attribute, like, operator_name, readers, set_argument
 from modhifi_graph.dialects.aten_stepper import AtenStepper, runner
-from modhifi_graph.dialects.aten_table import ATEN, BOUNDARIES, Arguments, Call, NotCovered
+from modhifi_graph.dialects.aten_table import ATEN, BOUNDARIES
 from modhifi_graph.dialects.program import Program, Runner, Stepper
 from modhifi_graph.graph import Dim, Graph, Op, Value
 from modhifi_graph.interface import Feeds
 
 OPSET = 24
 """The neutral kinds mean what this version of ONNX says."""
-
-CHECKS = ("_assert", "sym_constrain", "_guards")
-"""Calls that only check what export assumed: a slim module has other sizes, and its own verification."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +40,10 @@ class Lifted(Program):
     values: dict[Value, fx.Node]
 
     def stepper(self, batches: Sequence[Feeds], wanted: Iterable[str] = (), threads: int = 0) -> AtenStepper:
-        return AtenStepper(self, batches, wanted)
+        return AtenStepper(self.module, self.nodes, batches, wanted)
 
     def runner(self, names: Sequence[str], threads: int = 0) -> Runner:
-        return runner(self, names)
+        return runner(self.module, names)
 
     def assign(self, op: Op, slot: int, array: np.ndarray, stepper: Stepper | None = None) -> None:
         node, value = self.nodes[op], op.input(slot)
@@ -74,79 +68,9 @@ class Lifted(Program):
             set_argument(node, "bias", fresh)
         self.module.recompile()
 
-    def constant(self, name: str) -> torch.Tensor:
-        """A parameter or buffer as it is now."""
-        found = attribute(self.module, name)
-        assert isinstance(found, torch.Tensor)
-        return found.detach()
-
-    def op_of(self, node: fx.Node) -> Op:
-        return next(op for op, mine in self.nodes.items() if mine is node)
-
-    def place(self, op: Op, slot: int) -> tuple[int, Callable[[torch.Tensor], torch.Tensor]]:
-        """Which argument of the call holds an input of the op, and how the call wants it arranged."""
-        value = op.input(slot)
-        assert value is not None
-        for i, argument in enumerate(self.nodes[op].args):
-            if not isinstance(argument, fx.Node):
-                continue
-            if argument.op == "get_attr" and argument.target == value.name:
-                return i, lambda array: array
-            sources = argument.all_input_nodes
-            if len(sources) == 1 and sources[0].op == "get_attr" and sources[0].target == value.name:
-                return i, lambda array, call=argument: call.target(array, *call.args[1:], **call.kwargs)
-        raise LookupError(f"{op}: input {slot} is no argument of its call")
-
     def _argument(self, node: fx.Node, name: str) -> fx.Node:
         """The node that brings a parameter to a call."""
         return next(n for n in node.all_input_nodes if n.op == "get_attr" and n.target == name)
-
-
-def functional(program: ExportedProgram, device: torch.device | None = None) -> fx.GraphModule:
-    """The module of an exported program without mutation, in operators of the table or of core ATen.
-
-    Composite operators that the table knows stay as they are. Parameters and buffers keep their names. With a ``device`` they
-    are copied there, and calls that make tensors make them there.
-    """
-    every: Any = torch.export.default_decompositions()
-    table = {op: how for op, how in every.items() if _base(op) not in ATEN}
-    with _quiet_copies():
-        program = program.run_decompositions(table)
-        if device is not None:
-            program = move_to_device_pass(program, str(device))
-        module = program.module()
-    assert isinstance(module, fx.GraphModule)
-    for node in list(module.graph.nodes):
-        if any(check in str(node.target) for check in CHECKS) and not node.users:
-            module.graph.erase_node(node)
-    module._forward_pre_hooks.clear()  # they check input shapes against those of the example
-    tidy(module)
-    return module
-
-
-def tidy(module: fx.GraphModule) -> None:
-    """Drop calls, parameters and buffers that nothing reads."""
-    module.graph.eliminate_dead_code()
-    read = {str(node.target) for node in module.graph.nodes if node.op == "get_attr"}
-    for name in [name for name, _ in (*module.named_parameters(), *module.named_buffers()) if name not in read]:
-        owner, _, last = name.rpartition(".")
-        delattr(module.get_submodule(owner), last)
-    module.delete_all_unused_submodules()
-    module.recompile()
-
-
-def copied(module: fx.GraphModule) -> fx.GraphModule:
-    """A copy with parameters of its own."""
-    with _quiet_copies():
-        return copy.deepcopy(module)
-
-
-@contextmanager
-def _quiet_copies() -> Iterator[None]:
-    """PyTorch warns of its own tree specs whenever they are copied."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        yield
 
 
 def lift(module: fx.GraphModule) -> Lifted:
@@ -238,10 +162,10 @@ class _Lifter:
         tensors = tuple(self._known[n] for n in node.all_input_nodes if n in self._known)
         if not isinstance(node.target, torch._ops.OpOverload):
             return _boundary(node, tensors, "nothing is known about this call")
-        entry = ATEN.get(_base(node.target))
+        entry = ATEN.get(operator_name(node.target))
         if entry is None:
             pointwise = torch.Tag.pointwise in node.target.tags
-            reason = BOUNDARIES.get(_base(node.target), "nothing is known about this op")
+            reason = BOUNDARIES.get(operator_name(node.target), "nothing is known about this op")
             return Call("Pointwise", tensors) if pointwise else _boundary(node, tensors, reason)
         try:
             call = entry(Arguments(self._arguments(node), node.name))
@@ -262,9 +186,9 @@ class _Lifter:
         """A product with transposed matrices is what ``linear`` is: the parameter itself is the weight."""
         weight = call.inputs[1]
         source = next((n for n in node.all_input_nodes if self._known.get(n) is weight), None)
-        if source is None or _base(source.target) not in ("t", "mT", "permute", "transpose"):
+        if source is None or operator_name(source.target) not in ("t", "mT", "permute", "transpose"):
             return call
-        moved = ATEN[_base(source.target)](Arguments(self._arguments(source), source.name))
+        moved = ATEN[operator_name(source.target)](Arguments(self._arguments(source), source.name))
         (parameter,), order = moved.inputs, list(range(len(moved.attributes["perm"])))
         swapped = [*order[:-2], *order[:-3:-1]]
         rank = 3 if call.kind == "GroupedMatMul" else 2
@@ -279,72 +203,11 @@ def _boundary(node: fx.Node, tensors: tuple[Value, ...], reason: str) -> Call:
     return Call(str(node.target), tensors, {"boundary": reason}, domain="aten")
 
 
-def placeholders(module: fx.GraphModule) -> list[fx.Node]:
-    """The inputs of a module, one for every leaf of its arguments."""
-    return [node for node in module.graph.nodes if node.op == "placeholder"]
-
-
-def readers(module: fx.GraphModule, name: str) -> list[fx.Node]:
-    """The calls that read a parameter or buffer."""
-    return [user for node in module.graph.nodes if node.op == "get_attr" and node.target == name for user in node.users]
-
-
-def assign(module: torch.nn.Module, name: str, tensor: torch.Tensor) -> None:
-    """Put a parameter or buffer under a dotted name, in place of what is there."""
-    path, _, last = name.rpartition(".")
-    owner = module.get_submodule(path)
-    if last in owner._buffers or last in owner._parameters or hasattr(owner, last):
-        delattr(owner, last)
-    if isinstance(tensor, torch.nn.Parameter):
-        owner.register_parameter(last, tensor)
-    else:
-        owner.register_buffer(last, tensor)
-    for node in module.graph.nodes if isinstance(module, fx.GraphModule) else ():
-        if node.op == "get_attr" and node.target == name:
-            node.meta["val"] = tensor
-
-
-def parameters_of(node: fx.Node) -> list[str]:
-    """The names of what a call takes, in the order of its schema."""
-    return [argument.name for argument in node.target._schema.arguments]  # type: ignore[union-attr]
-
-
-def argument(node: fx.Node, name: str) -> Any:
-    """What a call is given under a name of its schema; None where it leaves that to the default."""
-    position = parameters_of(node).index(name)
-    return node.args[position] if position < len(node.args) else node.kwargs.get(name)
-
-
-def set_argument(node: fx.Node, name: str, argument: Any) -> None:
-    """Give a call another argument, by its name in the schema."""
-    position = parameters_of(node).index(name)
-    if position < len(node.args):
-        node.update_arg(position, argument)
-    else:
-        node.update_kwarg(name, argument)
-
-
-def like(old: torch.Tensor, made: torch.Tensor) -> torch.Tensor:
-    """A parameter where ``old`` is one, with its gradient setting."""
-    return torch.nn.Parameter(made, requires_grad=old.requires_grad) if isinstance(old, torch.nn.Parameter) else made
-
-
-def attribute(module: torch.nn.Module, name: str) -> Any:
-    """A parameter or buffer by its dotted name."""
-    owner, _, last = name.rpartition(".")
-    return getattr(module.get_submodule(owner), last)
-
-
 def _mapped(argument: Any, known: Mapping[fx.Node, Value]) -> Any:
     """An argument with the nodes of tensors, also those in lists, replaced by their values."""
     if isinstance(argument, list | tuple):
         return [_mapped(part, known) for part in argument]
     return known.get(argument, argument) if isinstance(argument, fx.Node) else argument
-
-
-def _base(op: Any) -> str:
-    """The operator's name without overload, and without namespace where that is ``aten``; the empty string for what is none."""
-    return op._schema.name.removeprefix("aten::").removesuffix("_") if isinstance(op, torch._ops.OpOverload) else ""
 
 
 def _value(name: str, tensor: torch.Tensor) -> Value:

@@ -14,7 +14,8 @@ from torch import fx
 from modhifi_graph.axes.branches import Branch
 from modhifi_graph.axes.layout import Layout, leaves
 from modhifi_graph.axes.shrink import Shrink
-from modhifi_graph.dialects.aten import Lifted, argument, assign, attribute, like, parameters_of, set_argument
+from modhifi_graph.dialects.aten import Lifted
+from modhifi_graph.dialects.aten_module import argument, assign, attribute, like, parameters_of, set_argument
 from modhifi_graph.graph import Op
 
 INFERRED = -1

@@ -4,29 +4,32 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import fx
 
+from modhifi_graph.dialects.aten_module import constant
 from modhifi_graph.dialects.program import Runner, Stepper, Weights
+from modhifi_graph.graph import Op
 from modhifi_graph.interface import Feeds
-
-if TYPE_CHECKING:
-    from modhifi_graph.dialects.aten import Lifted
 
 
 class AtenStepper(Stepper):
-    """Runs a functional module on ``batches`` in steps; see :class:`modhifi_graph.dialects.program.Stepper`.
+    """Runs a functional ``module`` on ``batches`` in steps; see :class:`modhifi_graph.dialects.program.Stepper`.
 
     What is kept goes by the names of nodes; a value that is one of several results is called ``node.i``, as in the graph.
+    ``calls`` has the call of every op whose weight may be changed.
     """
 
-    def __init__(self, lifted: Lifted, batches: Sequence[Feeds], wanted: Iterable[str] = ()) -> None:
-        self._lifted = lifted
-        self._nodes = [node for node in lifted.module.graph.nodes if node.op == "call_function"]
-        self._names = {node: name_of(node) for node in lifted.module.graph.nodes}
+    def __init__(
+        self, module: fx.GraphModule, calls: Mapping[Op, fx.Node], batches: Sequence[Feeds], wanted: Iterable[str] = ()
+    ) -> None:
+        self._module = module
+        self._ops = {node: op for op, node in calls.items()}
+        self._nodes = [node for node in module.graph.nodes if node.op == "call_function"]
+        self._names = {node: name_of(node) for node in module.graph.nodes}
         made = {self._names[node]: i for i, node in enumerate(self._nodes)}
         super().__init__(made, self._uses(), batches, wanted)
 
@@ -67,7 +70,7 @@ class AtenStepper(Stepper):
     def _call(self, node: fx.Node, values: Mapping[str, Any], change: Weights | None = None) -> Any:
         def load(source: fx.Node) -> Any:
             if source.op == "get_attr":
-                return self._lifted.constant(str(source.target))
+                return constant(self._module, str(source.target))
             return values[self._names[source]]
 
         found: Any = fx.node.map_arg((node.args, node.kwargs), load)
@@ -75,8 +78,7 @@ class AtenStepper(Stepper):
         if change is None:
             return node.target(*args, **kwargs)  # type: ignore[operator]
         slot, weight, shift = change
-        op = self._lifted.op_of(node)
-        place, arrange = self._lifted.place(op, slot)
+        place, arrange = _place(node, self._ops[node], slot)
         device = next(a.device for a in args if isinstance(a, torch.Tensor))
         args[place] = arrange(torch.from_numpy(weight).to(device, args[place].dtype))
         result = node.target(*args, **kwargs)  # type: ignore[operator]
@@ -103,10 +105,25 @@ def name_of(node: fx.Node) -> str:
     return node.name
 
 
-def runner(lifted: Lifted, names: Sequence[str]) -> Runner:
+def _place(node: fx.Node, op: Op, slot: int) -> tuple[int, Callable[[torch.Tensor], torch.Tensor]]:
+    """Which argument of an op's call holds an input of the op, and how the call wants it arranged."""
+    value = op.input(slot)
+    assert value is not None
+    for i, argument in enumerate(node.args):
+        if not isinstance(argument, fx.Node):
+            continue
+        if argument.op == "get_attr" and argument.target == value.name:
+            return i, lambda array: array
+        sources = argument.all_input_nodes
+        if len(sources) == 1 and sources[0].op == "get_attr" and sources[0].target == value.name:
+            return i, lambda array, call=argument: call.target(array, *call.args[1:], **call.kwargs)
+    raise LookupError(f"{op}: input {slot} is no argument of its call")
+
+
+def runner(module: fx.GraphModule, names: Sequence[str]) -> Runner:
     """Runs whole batches for the named values."""
     wanted = set(names)
-    stepper = AtenStepper(lifted, [])
+    stepper = AtenStepper(module, {}, [])
 
     def run(batch: Feeds) -> dict[str, torch.Tensor]:
         found = {**batch, **stepper._run(stepper._nodes, batch, wanted.__contains__)}

@@ -15,7 +15,8 @@ from torch.export import ExportedProgram
 
 from modhifi_graph.axes.coupling import couple
 from modhifi_graph.axes.groups import find_groups
-from modhifi_graph.dialects.aten import Lifted, copied, functional, lift, placeholders
+from modhifi_graph.dialects.aten import Lifted, lift
+from modhifi_graph.dialects.aten_module import copied, functional, placeholders
 from modhifi_graph.dialects.program import Program
 from modhifi_graph.errors import InputError
 from modhifi_graph.exporters.devices import device_of, home_of

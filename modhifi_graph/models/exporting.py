@@ -11,7 +11,7 @@ from torch import fx
 from torch.export import Dim, ExportedProgram
 from torch.utils import _pytree as pytree
 
-from modhifi_graph.dialects.aten import placeholders
+from modhifi_graph.dialects.aten_module import placeholders
 from modhifi_graph.errors import InputError, first_line
 from modhifi_graph.models.calls import Example
 

@@ -9,7 +9,7 @@ import torch
 from torch import fx
 from torch.utils import _pytree as pytree
 
-from modhifi_graph.dialects.aten import copied
+from modhifi_graph.dialects.aten_module import copied
 from modhifi_graph.errors import VerificationError
 from modhifi_graph.interface import Feeds
 from modhifi_graph.passes.fx.mask import Mask

@@ -11,7 +11,8 @@ import torch
 from torch import fx
 from torch.fx.passes.infra.pass_base import PassBase, PassResult
 
-from modhifi_graph.dialects.aten import Lifted, argument, attribute, lift, readers, tidy
+from modhifi_graph.dialects.aten import Lifted, lift
+from modhifi_graph.dialects.aten_module import argument, attribute, readers, tidy
 from modhifi_graph.graph import Op, Value
 
 FOLDED = ("Conv", "Gemm")

@@ -11,7 +11,8 @@ from modhifi_graph.axes.branches import Branch
 from modhifi_graph.axes.coupling import couple
 from modhifi_graph.axes.groups import Contraction, find_groups
 from modhifi_graph.axes.layout import Layout, kept, leaves
-from modhifi_graph.dialects.aten import Lifted, assign, lift
+from modhifi_graph.dialects.aten import Lifted, lift
+from modhifi_graph.dialects.aten_module import assign
 from modhifi_graph.plan import Plan
 
 

@@ -8,8 +8,9 @@ from torch.fx.passes.infra.pass_base import PassBase, PassResult
 from modhifi_graph.axes.coupling import couple
 from modhifi_graph.axes.groups import find_groups
 from modhifi_graph.axes.shrink import Shrink
-from modhifi_graph.dialects.aten import lift, tidy
+from modhifi_graph.dialects.aten import lift
 from modhifi_graph.dialects.aten_lowering import Lowering, bypass
+from modhifi_graph.dialects.aten_module import tidy
 from modhifi_graph.plan import Plan
 
 

@@ -12,7 +12,8 @@ from modhifi_graph.axes.coupling import couple  # noqa: E402
 from modhifi_graph.axes.groups import Groups, find_groups  # noqa: E402
 from modhifi_graph.axes.movement import MOVEMENT  # noqa: E402
 from modhifi_graph.axes.rules import RULES  # noqa: E402
-from modhifi_graph.dialects.aten import functional, lift  # noqa: E402
+from modhifi_graph.dialects.aten import lift  # noqa: E402
+from modhifi_graph.dialects.aten_module import functional  # noqa: E402
 from modhifi_graph.dialects.aten_table import ATEN, BOUNDARIES  # noqa: E402
 
 from ..oracles import golden, modules, params, zoo  # noqa: E402

@@ -8,7 +8,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from modhifi_graph.dialects import program  # noqa: E402
-from modhifi_graph.dialects.aten import Lifted, attribute, functional, lift  # noqa: E402
+from modhifi_graph.dialects.aten import Lifted, lift  # noqa: E402
+from modhifi_graph.dialects.aten_module import attribute, functional  # noqa: E402
 
 from ..oracles import modules  # noqa: E402
 

@@ -2,64 +2,23 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper
 
 from modhifi_graph.errors import InputError
 from modhifi_graph.graph import Graph, Op, Value
 from modhifi_graph.inputs.calibration import Calibration, batch_size, load
 from modhifi_graph.inputs.images import Preprocess
-from modhifi_graph.interface import InputSpec, random_inputs, specs_of
 
-Dim = int | str | None
-
-
-def spec(name: str, *shape: Dim, dtype: type[np.generic] = np.float32) -> InputSpec:
-    return InputSpec(name, shape, np.dtype(dtype))
-
-
-def counting(*shape: int, dtype: type[np.generic] = np.float32) -> np.ndarray[Any, Any]:
-    """Every entry of sample i is i, so that a sample can be told from its values."""
-    return np.broadcast_to(np.arange(shape[0], dtype=dtype).reshape(-1, *[1] * (len(shape) - 1)), shape).copy()
+from ..oracles.specs import X, counting, spec
 
 
 def rows(batches: Sequence[dict[str, np.ndarray[Any, Any]]], name: str) -> list[list[float]]:
     return [batch[name][:, 0].tolist() for batch in batches]
-
-
-X = spec("x", "batch", 3)
-
-
-class TestSpecs:
-    def test_of_a_model(self) -> None:
-        weight = helper.make_tensor("w", TensorProto.FLOAT, [1], [1.0])
-        inputs = [
-            helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 3, None, -1]),
-            helper.make_tensor_value_info("w", TensorProto.FLOAT, [1]),
-            helper.make_tensor_value_info("ids", TensorProto.INT64, []),
-        ]
-        graph = helper.make_graph([], "g", inputs, [], [weight])
-        found = specs_of(helper.make_model(graph))
-        assert found == (spec("x", "batch", 3, None, None), spec("ids", dtype=np.int64))
-        assert str(found[0]) == "x: float32 (batch, 3, ?, ?)"
-
-    @pytest.mark.parametrize(
-        "value",
-        [
-            helper.make_tensor_value_info("x", TensorProto.FLOAT, None),
-            helper.make_tensor_sequence_value_info("x", TensorProto.FLOAT, [1]),
-        ],
-    )
-    def test_refuses_what_has_no_rank(self, value: onnx.ValueInfoProto) -> None:
-        with pytest.raises(InputError, match="graph input x: expected a tensor of known rank"):
-            specs_of(helper.make_model(helper.make_graph([], "g", [value], [])))
 
 
 class TestSources:
@@ -242,165 +201,6 @@ class TestBatches:
     def test_batches_do_not_copy(self) -> None:
         calibration: Calibration = load(counting(4, 3), [X])
         assert all(np.shares_memory(batch["x"], calibration.arrays["x"]) for batch in calibration.batches(2))
-
-
-class TestPreprocess:
-    def test_parse(self) -> None:
-        text = "mean=0.485,0.456,0.406; std=0.229,0.224,0.225; size=224; layout=nhwc"
-        assert Preprocess.parse(text) == Preprocess((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), (224, 224), "NHWC")
-        assert Preprocess.parse("size=224x320").size == (224, 320)
-        assert Preprocess.parse("") == Preprocess()
-
-    @pytest.mark.parametrize(
-        ("text", "message"),
-        [
-            ("median=1", "unknown part 'median=1'"),
-            ("mean=a", "'mean=a' is not numeric"),
-            ("size=", "not numeric"),
-            ("std=0", "std above 0"),
-            ("mean=nan", "finite"),
-            ("size=0", "at least 1 pixel"),
-            ("layout=CHWN", "expected NCHW or NHWC"),
-        ],
-    )
-    def test_refuses(self, text: str, message: str) -> None:
-        with pytest.raises(InputError, match=message):
-            Preprocess.parse(text)
-
-
-class TestImages:
-    def write(self, folder: Path, name: str, pixels: np.ndarray[Any, Any]) -> None:
-        image = pytest.importorskip("PIL.Image")
-        image.fromarray(pixels).save(folder / name)
-
-    def test_values_order_and_layouts(self, tmp_path: Path) -> None:
-        self.write(tmp_path, "b.png", np.full((4, 4, 3), (255, 0, 51), np.uint8))
-        self.write(tmp_path, "a.PNG", np.zeros((4, 4, 3), np.uint8))
-        (tmp_path / "notes.txt").write_text("not an image")
-        how = Preprocess(mean=(0.5, 0.0, 0.2), std=(0.5, 1.0, 0.1))
-        array = load(tmp_path, [spec("x", "n", 3, 4, 4)], preprocess=how).arrays["x"]
-        assert array.shape == (2, 3, 4, 4)
-        assert array.dtype == np.float32
-        np.testing.assert_allclose(array[:, :, 2, 1], [[-1, 0, -2], [1, 0, 0]], atol=1e-6)
-        how = Preprocess(mean=(0.5, 0.0, 0.2), std=(0.5, 1.0, 0.1), layout="NHWC")
-        other = load(tmp_path, [spec("x", "n", 4, 4, 3)], preprocess=how).arrays["x"]
-        np.testing.assert_array_equal(other, array.transpose(0, 2, 3, 1))
-
-    def test_shorter_side_is_resized_then_the_centre_cut_out(self, tmp_path: Path) -> None:
-        pixels = np.zeros((8, 24, 3), np.uint8)
-        pixels[:, 8:16] = 255
-        self.write(tmp_path, "a.png", pixels)
-        array = load(tmp_path, [spec("x", 1, 3, None, None)], preprocess=Preprocess(size=(8, 8))).arrays["x"]
-        np.testing.assert_array_equal(array, np.ones((1, 3, 8, 8)))
-        # Halved first, the bright third is 4 columns wide; bilinear halving blurs only the columns at its edges.
-        array = load(tmp_path, [spec("x", 1, 3, None, None)], preprocess=Preprocess(size=(4, 4))).arrays["x"]
-        assert array.shape == (1, 3, 4, 4)
-        assert array[0, 0, :, 1:3].min() == 1
-        assert 0.5 < array[0, 0, 0, 0] < 1
-        wide = load(tmp_path, [spec("x", 1, 3, 8, 16)], preprocess=Preprocess()).arrays["x"]
-        assert wide[0, 0, 0].tolist() == [0] * 4 + [1] * 8 + [0] * 4
-
-    def test_grey_for_one_channel(self, tmp_path: Path) -> None:
-        self.write(tmp_path, "a.png", np.full((2, 2, 3), (255, 0, 0), np.uint8))
-        array = load(tmp_path, [spec("x", 1, 1, 2, 2)], preprocess=Preprocess()).arrays["x"]
-        # ITU-R 601: red weighs 0.299.
-        np.testing.assert_allclose(array, np.full((1, 1, 2, 2), 76 / 255), atol=1e-6)
-
-    def test_integer_inputs_get_the_pixels(self, tmp_path: Path) -> None:
-        self.write(tmp_path, "a.png", np.full((2, 2, 3), (255, 0, 7), np.uint8))
-        wanted = [spec("x", 1, 2, 2, 3, dtype=np.uint8)]
-        array = load(tmp_path, wanted, preprocess=Preprocess(layout="NHWC")).arrays["x"]
-        assert array.dtype == np.uint8
-        assert array[0, 0, 0].tolist() == [255, 0, 7]
-        with pytest.raises(InputError, match="leave out mean and std"):
-            load(tmp_path, wanted, preprocess=Preprocess(mean=(0.5,), layout="NHWC"))
-
-    def test_a_subset_is_drawn_before_reading(self, tmp_path: Path) -> None:
-        for i in range(10):
-            self.write(tmp_path, f"{i}.png", np.full((1, 1, 3), i, np.uint8))
-        values = load(tmp_path, [spec("x", "n", 3, 1, 1)], samples=4, seed=1, preprocess=Preprocess()).arrays["x"]
-        picked = np.rint(values[:, 0, 0, 0] * 255).astype(int).tolist()
-        expected = load({"x": counting(10, 3)}, [X], samples=4, seed=1).arrays["x"][:, 0].astype(int).tolist()
-        assert picked == expected
-        unread = next(i for i in range(10) if i not in picked)
-        (tmp_path / f"{unread}.png").write_bytes(b"broken")
-        assert load(tmp_path, [spec("x", "n", 3, 1, 1)], samples=4, seed=1, preprocess=Preprocess()).samples == 4
-
-    def test_refusals(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        wanted = [spec("x", "n", 3, 4, 4)]
-        with pytest.raises(InputError, match="holds no images"):
-            load(tmp_path, wanted, preprocess=Preprocess())
-        self.write(tmp_path, "a.png", np.zeros((4, 4, 3), np.uint8))
-        with pytest.raises(InputError, match="images need preprocess"):
-            load(tmp_path, wanted)
-        with pytest.raises(InputError, match="the graph has 2 inputs"):
-            load(tmp_path, [*wanted, spec("y", "n")], preprocess=Preprocess())
-        with pytest.raises(InputError, match="rank 4"):
-            load(tmp_path, [X], preprocess=Preprocess())
-        with pytest.raises(InputError, match="has 4 channels; expected 1 or 3, try the other layout"):
-            load(tmp_path, wanted, preprocess=Preprocess(layout="NHWC"))
-        with pytest.raises(InputError, match="mean and std need 1 or 3 values"):
-            load(tmp_path, wanted, preprocess=Preprocess(mean=(0.0, 0.0)))
-        with pytest.raises(InputError, match="leaves the size open; add size="):
-            load(tmp_path, [spec("x", "n", 3, "h", "w")], preprocess=Preprocess())
-        with pytest.raises(InputError, match="axis 2 is 8 instead of 4"):
-            load(tmp_path, wanted, preprocess=Preprocess(size=(8, 8)))
-        (tmp_path / "b.jpg").write_bytes(b"not a photograph")
-        with pytest.raises(InputError, match=r"b\.jpg: cannot be read as an image"):
-            load(tmp_path, wanted, preprocess=Preprocess())
-        found = importlib.util.find_spec
-        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "PIL" else found(name))
-        with pytest.raises(InputError, match="needs Pillow: pip install pillow"):
-            load(tmp_path, wanted, preprocess=Preprocess())
-
-
-class TestRandomInputs:
-    def test_values_types_and_seed(self) -> None:
-        specs = [
-            spec("x", "batch", 3, 16, 16),
-            spec("half", "batch", 3, dtype=np.float16),
-            spec("ids", "batch", "seq", dtype=np.int64),
-            spec("mask", "batch", "seq", dtype=np.bool_),
-            spec("rate", dtype=np.int64),
-        ]
-        first, again, other = (random_inputs(specs, seed, batch=64) for seed in (0, 0, 1))
-        for wanted in specs:
-            assert first[wanted.name].dtype == wanted.dtype
-            np.testing.assert_array_equal(first[wanted.name], again[wanted.name])
-        assert not np.array_equal(first["x"], other["x"])
-        assert abs(first["x"].mean()) < 0.02
-        assert abs(first["x"].std() - 1) < 0.02
-        assert np.unique(first["ids"]).tolist() == [0, 1]
-        assert first["mask"].shape == (64, 8)
-        assert first["rate"].shape == ()
-
-    def test_sizes(self) -> None:
-        specs = [
-            spec("positions", "seq"),
-            spec("ids", "batch", "seq"),
-            spec("state", 2, "batch", 5),
-            spec("open", None, None),
-            spec("cache", "batch", 4, "past", 2),
-            spec("attention", "batch", "past + seq"),
-            spec("fixed", 1, 3),
-        ]
-
-        def shapes(**options: Any) -> list[tuple[int, ...]]:
-            return [array.shape for array in random_inputs(specs, 0, **options).values()]
-
-        assert shapes() == [(8,), (2, 8), (2, 2, 5), (2, 8), (2, 4, 8, 2), (2, 16), (1, 3)]
-        assert shapes(batch=5, dims={"seq": 4, "past": 0}) == [
-            (4,), (5, 4), (2, 5, 5), (5, 8), (5, 4, 0, 2), (5, 4), (1, 3),
-        ]  # fmt: skip
-        assert shapes(dims={"past + seq": 3})[5] == (2, 3)
-
-    def test_refusals(self) -> None:
-        with pytest.raises(InputError, match="batch=0"):
-            random_inputs([X], 0, batch=0)
-        with pytest.raises(InputError, match="'seq': -1"):
-            random_inputs([X], 0, dims={"seq": -1})
-        with pytest.raises(InputError, match="cannot synthesise the input text: object"):
-            random_inputs([InputSpec("text", ("n",), np.dtype(object))], 0)
 
 
 class TestBatchSize:

@@ -16,8 +16,8 @@ from modhifi_graph.select.attempts import AIM
 
 from ..oracles import small
 from ..select.test_attempts import tried
+from .known import RESIDUAL, TEXT, KnownTimer, work
 from .test_builds import comparison
-from .test_model import RESIDUAL, TEXT, KnownTimer, work
 
 MODEL = small.build(TEXT)
 

@@ -16,7 +16,7 @@ from modhifi_graph.latency.steps import STEPS, best_step, odd_multiples
 from modhifi_graph.passes.normal_form import normalise
 
 from ..oracles import small
-from .test_model import TEXT
+from .known import TEXT
 
 
 def groups_of(text: str) -> Groups:

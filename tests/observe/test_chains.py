@@ -13,19 +13,7 @@ from modhifi_graph.observe.sites import sites
 from modhifi_graph.passes.normal_form import normalise
 
 from ..oracles import small
-from ..repair.test_sequential import BROADCAST, CONVOLUTIONS, INTERLEAVED, MLP, TRANSFORMER
-
-GATED = """
-    g (float[N,4,6] x) => (float[N,4,6] y)
-    <float[6,8] w0, float[6,8] w1, float[8,6] w2> {
-      a = MatMul(x, w0)
-      s = Sigmoid(a)
-      g = Mul(a, s)
-      u = MatMul(x, w1)
-      h = Mul(g, u)
-      d = MatMul(h, w2)
-      y = Add(x, d)
-    }"""
+from ..oracles.chains import BROADCAST, CONVOLUTIONS, GATED, INTERLEAVED, MIXER, MLP, STACKS, TRANSFORMER, TURNED
 
 READ_TWICE = """
     g (float[N,6] x) => (float[N,5] y, float[N,5] z)
@@ -54,43 +42,6 @@ RESIDUAL = """
       t = Add(s, b)
       u = Relu(t)
       y = MatMul(u, w3)
-    }"""
-
-STACKS = """
-    g (float[N,3,4,6] x) => (float[N,3,4,5] y)
-    <float[6,8] w0, float[3,8,7] w1, float[3,7,9] w2, float[3,9,8] w3, float[8,5] w4> {
-      a = MatMul(x, w0)
-      ra = Relu(a)
-      b = MatMul(ra, w1)
-      rb = Relu(b)
-      c = MatMul(rb, w2)
-      rc = Relu(c)
-      d = MatMul(rc, w3)
-      rd = Relu(d)
-      y = MatMul(rd, w4)
-    }"""
-
-MIXER = """
-    g (float[N,4,7] x) => (float[N,6,5] y)
-    <float[8,4,3] w0, float[6,8,3] w1, float[7,5] w2> {
-      a = Conv<pads = [1,1]>(x, w0)
-      r = Relu(a)
-      b = Conv<pads = [1,1]>(r, w1)
-      s = Relu(b)
-      y = MatMul(s, w2)
-    }"""
-
-TURNED = """
-    g (float[N,6] x) => (float[N,5] y)
-    <float[6,8] w0, float[8,9] w1, float[9,7] w2, float[7,5] w3> {
-      z = MatMul(x, w0)
-      zr = Relu(z)
-      t = Transpose<perm = [1,0]>(zr)
-      a = Gemm<transA = 1>(t, w1)
-      r = Relu(a)
-      b = MatMul(r, w2)
-      c = Relu(b)
-      y = MatMul(c, w3)
     }"""
 
 

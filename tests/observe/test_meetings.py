@@ -10,6 +10,7 @@ import torch
 from modhifi_graph.axes.coupling import couple
 from modhifi_graph.axes.groups import find_groups
 from modhifi_graph.dialects import aten
+from modhifi_graph.dialects.aten_module import functional
 from modhifi_graph.dialects.onnx import lift
 from modhifi_graph.observe.meetings import Meeting, meetings_of
 from modhifi_graph.passes.normal_form import normalise
@@ -139,7 +140,7 @@ def test_only_a_softmax_over_the_keys_ignores_what_they_share(after: str) -> Non
 def test_both_dialects_rank_alike(name: str) -> None:
     inputs = zoo.samples(name, batch=8)
     exported = torch.export.export(zoo.module(name), tuple(torch.from_numpy(array) for array in inputs.values()))
-    module = aten.lift(aten.functional(exported))
+    module = aten.lift(functional(exported))
     graph = lift(normalise(ir.from_proto(zoo.export(name)), name))
     found = []
     for program in (graph, module):

@@ -48,7 +48,8 @@ def main() -> None:
     torch = zoo.import_torch()
     from modhifi_graph.axes.coupling import couple
     from modhifi_graph.axes.groups import find_groups
-    from modhifi_graph.dialects.aten import functional, lift
+    from modhifi_graph.dialects.aten import lift
+    from modhifi_graph.dialects.aten_module import functional
 
     found = {}
     for name in zoo.ZOO:

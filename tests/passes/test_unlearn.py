@@ -57,7 +57,7 @@ def test_samples_are_needed(net: Net) -> None:
 
 def test_the_same_on_modules() -> None:
     torch = pytest.importorskip("torch")
-    from modhifi_graph.dialects.aten import functional
+    from modhifi_graph.dialects.aten_module import functional
     from modhifi_graph.passes.fx.unlearn import Unlearn as UnlearnModule
 
     torch.manual_seed(0)

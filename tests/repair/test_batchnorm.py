@@ -7,7 +7,7 @@ import onnx_ir as ir
 import pytest
 import torch
 
-from modhifi_graph.dialects import aten
+from modhifi_graph.dialects.aten_module import functional, placeholders
 from modhifi_graph.passes.fx.reestimate_batchnorm import ReestimateBatchNorm as Fx
 from modhifi_graph.passes.normal_form import normalise
 from modhifi_graph.passes.reestimate_batchnorm import ReestimateBatchNorm
@@ -34,9 +34,9 @@ def test_statistics_are_those_of_torch(sizes: list[int]) -> None:
     """The batches that the images come in make no difference."""
     module = modules.build("residual")[0]
     x = torch.randn(64, 3, 8, 8, generator=torch.Generator().manual_seed(1)) * 2 + 1
-    exported = aten.functional(torch.export.export(module, (x[:4],), dynamic_shapes=({0: torch.export.Dim.AUTO},)))
+    exported = functional(torch.export.export(module, (x[:4],), dynamic_shapes=({0: torch.export.Dim.AUTO},)))
     before = {name: buffer.clone() for name, buffer in exported.named_buffers()}
-    feed = aten.placeholders(exported)[0].name
+    feed = placeholders(exported)[0].name
     assert Fx([{feed: part} for part in x.split(sizes)])(exported).modified
     expected = in_turn(x, module)
     assert len(expected) == 3

@@ -18,9 +18,8 @@ from modhifi_graph.observe.ridge import RIDGE, damped
 from modhifi_graph.observe.sites import sites
 from modhifi_graph.repair.joint import Batch, Reading, Refit, Weights, held_out
 
-from ..observe.test_chains import GATED, MIXER, STACKS, TURNED
+from ..oracles.chains import BROADCAST, CONVOLUTIONS, GATED, INTERLEAVED, MIXER, MLP, STACKS, TRANSFORMER, TURNED
 from ..oracles.layers import Net, run
-from .test_sequential import BROADCAST, CONVOLUTIONS, INTERLEAVED, MLP, TRANSFORMER
 
 NETS = {
     "mlp": (MLP, {"w0": (0, 1, 4, 5, 7), "w1": (0, 2, 3, 5, 6)}),

@@ -12,7 +12,7 @@ from modhifi_graph.errors import InputError
 from modhifi_graph.scoring import search
 from modhifi_graph.scoring.subset import SubsetFidelity
 
-from .test_subset import Layer
+from .layer import Layer
 
 KINDS = ["of", "shared", "least_squares"]
 

@@ -16,7 +16,7 @@ from modhifi_graph.scoring.analysis import analyse
 from modhifi_graph.select.budget import Limits
 from modhifi_graph.select.ways import Chooser, Way
 
-from ..latency.test_model import TEXT, KnownTimer, at_width_eight
+from ..latency.known import TEXT, KnownTimer, at_width_eight
 from ..oracles import small
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from tools import latency_error
 
-from ..latency.test_model import TEXT, KnownTimer
+from ..latency.known import TEXT, KnownTimer
 from ..oracles import small
 
 

@@ -13,8 +13,9 @@ from modhifi_graph.axes.branches import find_branches  # noqa: E402
 from modhifi_graph.axes.coupling import couple  # noqa: E402
 from modhifi_graph.axes.groups import find_groups  # noqa: E402
 from modhifi_graph.axes.shrink import Shrink  # noqa: E402
-from modhifi_graph.dialects.aten import functional, lift  # noqa: E402
+from modhifi_graph.dialects.aten import lift  # noqa: E402
 from modhifi_graph.dialects.aten_lowering import Lowering  # noqa: E402
+from modhifi_graph.dialects.aten_module import functional  # noqa: E402
 from modhifi_graph.passes.fx.fold_batchnorm import FoldBatchNorm  # noqa: E402
 from modhifi_graph.passes.fx.mask import Mask  # noqa: E402
 from modhifi_graph.passes.fx.slim import Slim  # noqa: E402
