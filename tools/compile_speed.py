@@ -76,7 +76,9 @@ def load(name: str, images: int) -> tuple[nn.Module, torch.Tensor]:
     """A module in evaluation mode, and images for it."""
     if name.startswith("timm:"):
         sys.path.insert(0, str(ROOT))
-        importlib.import_module("tests.oracles.zoo").import_torch()  # timm needs torchvision, whose wheel may be broken
+        from tools.zoo import import_torch
+
+        import_torch()  # timm needs torchvision, whose wheel may be broken
         torch.manual_seed(0)
         module = importlib.import_module("timm").create_model(name.removeprefix("timm:"), pretrained=False)
         return module.eval(), torch.randn(images, 3, SIZE, SIZE)

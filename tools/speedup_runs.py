@@ -34,6 +34,7 @@ from tools.paper.experiment import MISSING, Cell, Experiment, Ledger, Measured, 
 from tools.paper.running import listed, measure
 from tools.paper.subjects import Subject
 from tools.peers.equal_latency import BACKENDS, here, provenance
+from tools.zoo import import_torch
 
 FILES = ROOT.parent / "shared" / "models"
 MODELS = (
@@ -145,7 +146,7 @@ def subject_of(name: str, folder: Path, options: argparse.Namespace) -> Subject:
 
 def exported(name: str, folder: Path, options: argparse.Namespace) -> Subject:
     """A torchvision model with random weights, in inference mode, as an ONNX file in a folder."""
-    torch = importlib.import_module("tests.oracles.zoo").import_torch()  # torchvision's wheel may be broken
+    torch = import_torch()  # torchvision's wheel may be broken
     torch.manual_seed(options.seed)
     model = importlib.import_module("torchvision.models").get_model(name.removeprefix(RANDOM), weights=None)
     path, image = folder / f"{name.removeprefix('torchvision:')}.onnx", torch.randn(1, 3, SIZE, SIZE)

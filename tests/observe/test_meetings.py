@@ -14,8 +14,8 @@ from modhifi_graph.dialects.onnx import lift
 from modhifi_graph.models.opening import normalise
 from modhifi_graph.observe.meetings import Meeting, meetings_of
 from modhifi_graph.scoring.analysis import analyse
+from tools import zoo
 
-from ..oracles import zoo
 from ..oracles.layers import Net
 
 

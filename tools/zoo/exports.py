@@ -1,6 +1,6 @@
 """The architectures every oracle runs on: real topologies, seeded random weights, exported to ONNX once.
 
->>> from tests.oracles import zoo
+>>> from tools import zoo
 >>> zoo.export("resnet18", "torchscript").graph.output[0].name
 'output'
 
