@@ -5,6 +5,8 @@
 'output'
 """
 
-from tools.zoo.exports import EXPORTERS, ZOO, Unsupported, cases, export, export_path, import_torch, module, samples
+from tools.zoo.architectures import EXPORTERS, ZOO, Unsupported, cases, samples
+from tools.zoo.exports import export, export_path, module
+from tools.zoo.libraries import import_torch
 
 __all__ = ["EXPORTERS", "ZOO", "Unsupported", "cases", "export", "export_path", "import_torch", "module", "samples"]
