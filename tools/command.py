@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from modhifi_graph.errors import ModhifiError
+
+ROOT = Path(__file__).resolve().parents[1]
+"""The repository; real models and data are in ``shared`` beside it."""
 
 
 def status_of(name: str, work: Callable[[], None]) -> int:

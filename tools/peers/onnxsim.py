@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 
 from modhifi_graph.models.opening import open_model, to_proto
-from tools.paper.subjects import Subject
+from tools.experiments.subjects import Subject
 from tools.peers.contender import Contender
 
 SAMPLES = 256
