@@ -14,17 +14,11 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
-import shlex
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
-
-import onnx
 
 from modhifi_graph import samples
 from modhifi_graph.axes.cost import Cost
@@ -32,7 +26,6 @@ from modhifi_graph.axes.coupling import couple
 from modhifi_graph.axes.groups import find_groups
 from modhifi_graph.dialects.onnx import lift
 from modhifi_graph.errors import InputError, ModhifiError
-from modhifi_graph.exporters import onnxruntime as backend
 from modhifi_graph.frontends.frontend import Batches
 from modhifi_graph.frontends.onnx import FinishedOnnx, sample_accuracy
 from modhifi_graph.inputs import calibration
@@ -45,8 +38,8 @@ from modhifi_graph.report.figures import output_fidelity
 from modhifi_graph.scoring.analysis import analyse
 from modhifi_graph.scoring.scores import CRITERIA
 from modhifi_graph.select.allocation import Budget, Limits, plan_of, select
-
-Score = Callable[[onnx.ModelProto], float]
+from tools.command import listed, say
+from tools.experiments.rating import Score, command_score
 
 
 @dataclass(frozen=True)
@@ -130,41 +123,6 @@ def ablate(
             yield Cell(criterion, method, round(fraction, 6), rated, fidelity, round(seconds, 2))
 
 
-def command_score(command: str, key: str | None) -> Score:
-    """Rate a model by a command that prints a number, or JSON with ``key``, last on its standard output."""
-    if "{}" not in command:
-        raise InputError(f"--score is {command!r}; expected {{}} where the path of the model belongs")
-
-    def rate(proto: onnx.ModelProto) -> float:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "slim.onnx"
-            backend.save(proto, path)
-            done = subprocess.run(
-                command.replace("{}", shlex.quote(str(path))), shell=True, capture_output=True, text=True, check=False
-            )
-        if done.returncode:
-            raise InputError(f"--score exited with {done.returncode}: {done.stderr.strip()[-500:]}")
-        return parsed(done.stdout, key)
-
-    return rate
-
-
-def parsed(output: str, key: str | None = None) -> float:
-    """The number in the last line of an output: by itself, or in a JSON object under ``key``."""
-    lines = output.strip().splitlines() or [""]
-    try:
-        value = json.loads(lines[-1])
-        if isinstance(value, dict):
-            if key is None:
-                numbers = [name for name, number in value.items() if isinstance(number, int | float)]
-                raise InputError(f"--score printed JSON; give --key, one of {', '.join(numbers)}")
-            value = value[key]
-        return float(value)
-    except (ValueError, TypeError, KeyError) as error:
-        what = "a number" if key is None else f"JSON with the number {key!r}"
-        raise InputError(f"--score printed {lines[-1][:200]!r} last; expected {what}") from error
-
-
 def table(cells: Sequence[Cell], lowest: bool = False) -> str:
     """Markdown: a row for each criterion, a column for each compensation; the best is bold."""
     methods = list(dict.fromkeys(cell.compensation for cell in cells))
@@ -176,13 +134,6 @@ def table(cells: Sequence[Cell], lowest: bool = False) -> str:
         shown = {method: f"{score:.{digits}f}" for method, score in found.items()}
         rows.append([criterion, *(f"**{text}**" if found[m] == best else text for m, text in shown.items())])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
-
-
-def chosen(text: str, known: Sequence[str], option: str) -> tuple[str, ...]:
-    names = tuple(text.split(","))
-    if unknown := [name for name in names if name not in known]:
-        raise InputError(f"{option}: {unknown[0]!r} is unknown; choose from {','.join(known)}")
-    return names
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -224,8 +175,8 @@ def _run(options: argparse.Namespace) -> list[Cell]:
         options.model,
         options.calib,
         options.macs,
-        chosen(options.criteria, CRITERIA, "--criteria"),
-        chosen(options.compensations, METHODS, "--compensations"),
+        listed(options.criteria, CRITERIA, "--criteria"),
+        listed(options.compensations, METHODS, "--compensations"),
         options.samples,
         options.seed,
         options.threads,
@@ -235,7 +186,7 @@ def _run(options: argparse.Namespace) -> list[Cell]:
     if options.score is not None:
         score = command_score(options.score, options.key)
     cells: list[Cell] = []
-    for cell in ablate(settings, score, lambda line: print(line, file=sys.stderr, flush=True)):
+    for cell in ablate(settings, score, say):
         cells.append(cell)
         if options.csv is not None:
             _write(cells, options.csv)

@@ -19,8 +19,8 @@ from modhifi_graph.errors import InputError
 from modhifi_graph.frontends.onnx import sample_accuracy
 from modhifi_graph.jobs.optimize import Optimized, optimize
 from modhifi_graph.models.opening import SAMPLE, open_model, to_proto
-from tools.command import status_of
-from tools.evidence.ablation import Score, chosen, command_score
+from tools.command import listed, status_of
+from tools.experiments.rating import Score, command_score
 
 PARTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "default": ("all of it", {}),
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> None:
-    names = chosen(options.only, tuple(PARTS), "--only")
+    names = listed(options.only, tuple(PARTS), "--only")
     sample = options.model.startswith(SAMPLE)
     if options.calib is None and not sample:
         raise InputError(f"{options.model}: needs calibration inputs: give --calib")

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
-from modhifi_graph.errors import InputError
+from tools.command import say
 from tools.experiments.experiment import Experiment, Ledger
 from tools.experiments.subjects import Subject
 
@@ -30,14 +28,3 @@ def measure(experiment: Experiment, subject: Subject, out: Path, end: float) -> 
         )
         if time.monotonic() > end:
             return
-
-
-def listed(text: str | None, known: Sequence[str], option: str) -> Sequence[str]:
-    names = known if text is None else text.split(",")
-    if unknown := [name for name in names if name not in known]:
-        raise InputError(f"{option}: {unknown[0]!r} is unknown; choose from {','.join(known)}")
-    return names
-
-
-def say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

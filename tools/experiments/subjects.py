@@ -23,8 +23,8 @@ from modhifi_graph.frontends.onnx import sample_accuracy
 from modhifi_graph.inputs import calibration
 from modhifi_graph.interface import specs_of
 from modhifi_graph.models.opening import open_model, sample_path, to_proto
-from tools.evidence.ablation import command_score
-from tools.evidence.unlearn_classes import Data, Model
+from tools.experiments.classifier import Data, Model
+from tools.experiments.rating import command_score
 
 Arrays = dict[str, np.ndarray]
 Labelled = tuple[Data, Data]

@@ -21,12 +21,12 @@ from pathlib import Path
 import torch
 
 from modhifi_graph.errors import InputError
-from tools.command import ROOT, status_of
+from tools.command import ROOT, listed, say, status_of
 from tools.experiments import subjects
 from tools.experiments.document import refill
 from tools.experiments.drawing import draw
 from tools.experiments.experiment import Ledger
-from tools.experiments.running import listed, measure, say
+from tools.experiments.running import measure
 from tools.experiments.subjects import Shared, Subject
 from tools.peers import field
 from tools.peers.equal_latency import BACKENDS, TARGETS, Choice, experiment

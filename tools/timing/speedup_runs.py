@@ -26,11 +26,11 @@ from typing import Any
 import numpy as np
 
 from modhifi_graph.errors import InputError
-from tools.command import ROOT, status_of
+from tools.command import ROOT, listed, status_of
 from tools.experiments import subjects
 from tools.experiments.document import refill
 from tools.experiments.experiment import MISSING, Cell, Experiment, Ledger, Measured, Row, markdown
-from tools.experiments.running import listed, measure
+from tools.experiments.running import measure
 from tools.experiments.subjects import Subject
 from tools.peers.compare import DOCUMENT, OUT
 from tools.peers.equal_latency import BACKENDS, here, provenance

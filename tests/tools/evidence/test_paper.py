@@ -12,7 +12,6 @@ import onnx
 import pytest
 
 import modhifi_graph
-from modhifi_graph.errors import InputError
 from modhifi_graph.frontends.onnx import OnnxFrontEnd
 from modhifi_graph.jobs.optimize import optimize
 from modhifi_graph.jobs.score import score, scored
@@ -23,7 +22,6 @@ from tools.command import ROOT
 from tools.evidence.paper import __main__ as paper
 from tools.evidence.paper import data, language, noise, pruning, unlearning
 from tools.experiments import subjects
-from tools.experiments.document import filled
 from tools.experiments.experiment import Ledger
 
 from ...oracles import small
@@ -207,14 +205,6 @@ def test_every_cell_has_a_place_in_its_table() -> None:
         assert "not run yet" in part.lower()
         rows = [line.count("|") for line in part.strip().splitlines() if line.startswith("|")]
         assert len(set(rows)) <= 1, name
-
-
-def test_a_document_needs_a_place_for_each_table() -> None:
-    text = "a\n<!-- noise -->\nold\n<!-- /noise -->\nb"
-    assert filled(text, {"noise": "| new |"}) == "a\n<!-- noise -->\n| new |\n<!-- /noise -->\nb"
-    assert filled(text, {"noise": r"\1"}) == "a\n<!-- noise -->\n\\1\n<!-- /noise -->\nb"
-    with pytest.raises(InputError, match="no place for bounds"):
-        filled(text, {"bounds": ""})
 
 
 def test_the_document_says_what_the_figures_say() -> None:

@@ -19,13 +19,13 @@ from pathlib import Path
 
 from modhifi_graph.errors import InputError
 from modhifi_graph.files import atomic_write
-from tools.command import ROOT, status_of
+from tools.command import ROOT, listed, say, status_of
 from tools.evidence.paper import ablation, bounds, data, existence, language, noise, pruning, unlearning
 from tools.experiments import subjects
 from tools.experiments.document import filled
 from tools.experiments.drawing import draw
 from tools.experiments.experiment import Ledger
-from tools.experiments.running import listed, measure, say
+from tools.experiments.running import measure
 from tools.experiments.subjects import SHARED, Subject
 
 EXPERIMENTS = {
