@@ -1,1 +1,1 @@
-"""What runs the project from outside, by purpose. Every command is ``python -m tools.PACKAGE.NAME``."""
+"""What runs the project from outside, by purpose; each is run by its name, as in ``python -m tools.peers.compare``."""
