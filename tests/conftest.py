@@ -31,10 +31,10 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def torch() -> Any:
-    """torch, with torchvision importable (see `oracles.zoo.import_torch`); imported only where a test asks for it."""
+    """torch, with torchvision importable (see `tools.zoo.import_torch`); imported only where a test asks for it."""
     for library in ("torch", "torchvision"):
         if importlib.util.find_spec(library) is None:
             pytest.skip(f"{library} is not installed: pip install {library}")
-    from .oracles import zoo
+    from tools import zoo
 
     return zoo.import_torch()

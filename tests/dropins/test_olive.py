@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import pytest
 
-from ..oracles import zoo
+from tools import zoo
 
 for library in ("olive", "torch"):
     if importlib.util.find_spec(library) is None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from modhifi_graph.errors import InputError
-from modhifi_graph.files import atomic_write
+from modhifi_graph.files import atomic_write, cache_folder
 
 
 def test_replaces_in_one_step_and_leaves_nothing_else(tmp_path: Path) -> None:
@@ -75,3 +75,13 @@ def test_a_new_file_follows_the_umask(tmp_path: Path) -> None:
     with atomic_write(atomic) as temporary:
         temporary.write_text("")
     assert stat.S_IMODE(atomic.stat().st_mode) == stat.S_IMODE(plain.stat().st_mode)
+
+
+def test_the_folder_for_what_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MODHIFI_CACHE", str(tmp_path))
+    assert cache_folder() == tmp_path
+    monkeypatch.setenv("MODHIFI_CACHE", "")
+    assert cache_folder() is None
+    monkeypatch.delenv("MODHIFI_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / "modhifi-graph"

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -16,8 +14,6 @@ from modhifi_graph import InputError, Scores, samples, score
 from modhifi_graph.scoring.scores import component_inputs
 
 from ..oracles.layers import Net
-
-TOOLS = Path(__file__).resolve().parents[2] / "tools"
 
 
 @pytest.fixture(scope="module")
@@ -142,36 +138,6 @@ def test_pictures_are_refused_before_any_work(vit: Scores, tmp_path: Path, monke
     with pytest.raises(InputError, match=re.escape("pip install 'modhifi-graph[plot]'")):
         vit.plot(tmp_path / "scores.png")
     assert list(tmp_path.iterdir()) == []
-
-
-def tool(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, TOOLS / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_the_tool_that_times_scoring(capsys: pytest.CaptureFixture[str]) -> None:
-    tool("score_speed").main(["sample:digits-vit", "--samples", "40", "--rounds", "1"])
-    head, wall, cpu = capsys.readouterr().out.splitlines()
-    assert head.startswith("40 samples, 2048 rows a layer, 1 threads")
-    for line, clock in ((wall, "wall"), (cpu, "cpu")):
-        assert re.fullmatch(rf" *{clock}: forward [\d.]+ s, scoring [\d.]+ s, ratio [\d.]+", line)
-
-
-def test_the_tool_that_compares_searches(capsys: pytest.CaptureFixture[str]) -> None:
-    tool("subset_search").main(["sample:digits-vit", "--samples", "60", "--largest", "4"])
-    *rows, worst = [[c.strip() for c in line.split("|")[1:-1]] for line in capsys.readouterr().out.splitlines()[2:]]
-    assert len(rows) == 9, "three layers of four heads, in three readings"
-    assert [row[5] for row in rows] == ["0.00%"] * 9, "exchanges find the best heads"
-    assert worst[0] == "worst"
-    for column in range(3, 8):
-        assert worst[column] == max((row[column] for row in rows), key=lambda cell: float(cell[:-1]))
-
-    tool("subset_search").main(["sample:digits-cnn", "--samples", "20"])
-    assert "No layer has at most 16 components: they have 64, 96." in capsys.readouterr().out
 
 
 def test_the_package_exports_it() -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,6 @@ from modhifi_graph.jobs.unlearn import sample_sets, unlearn
 
 VIT, CNN = "sample:digits-vit", "sample:digits-cnn"
 DIGIT = 8
-TOOL = Path(__file__).resolve().parents[2] / "tools" / "unlearn_classes.py"
 
 
 def answers(model: Any, x: np.ndarray) -> np.ndarray:
@@ -272,19 +269,3 @@ class TestCommand:
 
 def test_it_is_public() -> None:
     assert modhifi_graph.unlearn is unlearn
-
-
-def test_the_tool_prints_a_table(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    with pytest.MonkeyPatch.context() as patched:
-        patched.syspath_prepend(TOOL.parent)
-        tool = importlib.import_module(TOOL.stem)
-        patched.setattr(
-            sys, "argv",
-            [str(TOOL), "--model", VIT, "--modes", "edit,zero", "--classes", str(DIGIT), "--forget", "25", "--remain", "200",
-             "--published", "100", "--threads", "1", "--csv", str(tmp_path / "t.csv")],
-        )  # fmt: skip
-        tool.main()
-    lines = capsys.readouterr().out.strip().splitlines()
-    assert [line.split("|")[1].strip() for line in lines] == ["mode", "---", "edit", "zero", "dense"]
-    assert lines[2].split("|")[2].strip() == "0.00 (0.00)"
-    assert len((tmp_path / "t.csv").read_text().splitlines()) == 3

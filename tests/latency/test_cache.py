@@ -1,4 +1,4 @@
-"""Times that are kept: where, for whom, and what happens to a file that is damaged."""
+"""Times that are kept: for whom, and what happens to a file that is damaged."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from modhifi_graph.latency.cache import Cache, folder
+from modhifi_graph.latency.cache import Cache
 
 ENGINE = {"backend": "onnxruntime", "version": "1", "device": "cpu", "threads": 1, "precision": "fp32"}
 
@@ -48,13 +48,3 @@ def test_nowhere_and_where_nothing_can_be_written(tmp_path: Path) -> None:
         cache.put("a", 1.5)
         cache.save()
         assert cache.get("a") == 1.5
-
-
-def test_the_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("MODHIFI_CACHE", str(tmp_path))
-    assert folder() == tmp_path
-    monkeypatch.setenv("MODHIFI_CACHE", "")
-    assert folder() is None
-    monkeypatch.delenv("MODHIFI_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert folder() == tmp_path / "modhifi-graph"

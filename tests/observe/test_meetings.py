@@ -15,8 +15,8 @@ from modhifi_graph.dialects.onnx import lift
 from modhifi_graph.observe.meetings import Meeting, meetings_of
 from modhifi_graph.passes.normal_form import normalise
 from modhifi_graph.scoring.analysis import analyse
+from tools import zoo
 
-from ..oracles import zoo
 from ..oracles.layers import Net
 
 

@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 
 from modhifi_graph.axes.groups import Groups
+from tools import zoo
 
 LISTING = Path(__file__).with_name("golden.json")
 
@@ -43,8 +44,6 @@ def expected_of_onnx(name: str, dynamic: bool) -> dict[str, str]:
 
 
 def main() -> None:
-    from . import zoo
-
     torch = zoo.import_torch()
     from modhifi_graph.axes.coupling import couple
     from modhifi_graph.axes.groups import find_groups

@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 import pytest
 
-from . import zoo
+from tools import zoo
 
 
 def names(quick: Collection[str]) -> list[object]:

@@ -15,8 +15,9 @@ import pytest
 
 from modhifi_graph.passes.slim import Slim
 from modhifi_graph.plan import random_plan
+from tools import zoo
 
-from . import equivalence, golden, params, small, zoo
+from . import equivalence, golden, params, small
 from .equivalence import Case
 
 pytest.importorskip("onnxruntime")

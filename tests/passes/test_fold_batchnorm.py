@@ -11,8 +11,9 @@ from onnx import TensorProto, helper, numpy_helper
 from modhifi_graph import samples
 from modhifi_graph.passes.fold_batchnorm import FoldBatchNorm
 from modhifi_graph.passes.normalise import Normalise
+from tools import zoo
 
-from ..oracles import small, zoo
+from ..oracles import small
 from ..oracles.equivalence import distance, run
 
 NORM = "gain, bias, mean, variance"

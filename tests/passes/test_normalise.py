@@ -10,8 +10,9 @@ import onnx_ir as ir
 import pytest
 
 from modhifi_graph.passes.normalise import Normalise
+from tools import zoo
 
-from ..oracles import small, zoo
+from ..oracles import small
 from ..oracles.equivalence import distance, groups_of, normalised, run
 
 

@@ -1,1 +1,1 @@
-"""Who is compared at equal measured latency, and how each is brought there. See tools/compare_peers.py."""
+"""Who is compared at equal measured latency, and how each is brought there. See compare.py."""

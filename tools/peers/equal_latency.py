@@ -19,8 +19,8 @@ from modhifi_graph.latency.benchmark import bench
 from modhifi_graph.latency.timing import Comparison
 from modhifi_graph.models.opening import open_model
 from modhifi_graph.passes.normal_form import normalise
-from tools.paper.experiment import MISSING, Cell, Experiment, Measured, Row, Series, markdown, rows_of
-from tools.paper.subjects import Subject
+from tools.experiments.experiment import MISSING, Cell, Experiment, Measured, Row, Series, markdown, rows_of
+from tools.experiments.subjects import Subject
 from tools.peers import field
 from tools.peers.contender import Contender
 from tools.peers.search import TOLERANCE, TRIES, bring, nearest

@@ -6,7 +6,7 @@ import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 
-from tools.paper.subjects import Subject
+from tools.experiments.subjects import Subject
 from tools.peers import onnxsim, ours, torch_pruning
 from tools.peers.contender import Contender
 from tools.peers.modules import WITH_NORMS

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import warnings
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from modhifi_graph.exporters.onnxruntime import Engine
 from modhifi_graph.interface import random_inputs
 from modhifi_graph.models.opening import open_model
 from modhifi_graph.passes.normal_form import normalise
+from tools.zoo import import_torch
 
 TOLERANCE = 1e-4
 """Largest difference between what the file and the module give, relative to the largest output."""
@@ -112,8 +112,7 @@ def _cifar(path: Path) -> CifarResNet:
 
 def _converted(path: Path) -> nn.Module:
     """By onnx2torch, with batch norms folded first: its own are none that Torch-Pruning knows."""
-    # it imports torchvision, whose wheel may be broken
-    importlib.import_module("tests.oracles.zoo").import_torch()
+    import_torch()  # onnx2torch imports torchvision, whose wheel may be broken
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import onnx2torch

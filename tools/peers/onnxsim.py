@@ -13,7 +13,7 @@ import onnx
 
 from modhifi_graph.dialects.onnx_proto import to_proto
 from modhifi_graph.models.opening import open_model
-from tools.paper.subjects import Subject
+from tools.experiments.subjects import Subject
 from tools.peers.contender import Contender
 
 SAMPLES = 256

@@ -20,7 +20,7 @@ from modhifi_graph.options.options import made
 from modhifi_graph.plan import Plan
 from modhifi_graph.select.budget import Macs
 from modhifi_graph.select.goal import Speedup
-from tools.paper.subjects import Subject
+from tools.experiments.subjects import Subject
 from tools.peers.contender import Contender
 
 

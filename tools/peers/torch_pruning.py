@@ -20,7 +20,7 @@ from torch import nn
 from torch.nn import functional
 
 from modhifi_graph.exporters.onnxruntime import Engine
-from tools.paper.subjects import Subject
+from tools.experiments.subjects import Subject
 from tools.peers.contender import Contender
 from tools.peers.modules import CifarResNet, last_layer, module_of
 

@@ -20,8 +20,9 @@ from modhifi_graph.passes.fx.fold_batchnorm import FoldBatchNorm  # noqa: E402
 from modhifi_graph.passes.fx.mask import Mask  # noqa: E402
 from modhifi_graph.passes.fx.slim import Slim  # noqa: E402
 from modhifi_graph.plan import GroupPlan, Plan, random_plan  # noqa: E402
+from tools import zoo  # noqa: E402
 
-from ...oracles import modules, params, zoo  # noqa: E402
+from ...oracles import modules, params  # noqa: E402
 from ...oracles.test_equivalence import BRANCHES, LAST_BRANCH  # noqa: E402
 
 TOLERANCE = 2e-6

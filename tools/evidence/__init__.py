@@ -1,0 +1,1 @@
+"""What the paper says, and what this project adds to it, measured: criteria, repairs, searches, forgetting, foreign models."""
