@@ -16,13 +16,14 @@ from modhifi_graph import public
 
 if TYPE_CHECKING:
     from modhifi_graph.errors import InputError, ModhifiError, VerificationError
+    from modhifi_graph.frontends.frontend import Optimized
     from modhifi_graph.frontends.torch import OptimizedModule
     from modhifi_graph.inputs.calibration import Calibration
     from modhifi_graph.inputs.images import Preprocess
     from modhifi_graph.inputs.synthesis.synthesised import Synthesised
     from modhifi_graph.jobs.compile import compile_model, load_engine
     from modhifi_graph.jobs.inspect import inspect
-    from modhifi_graph.jobs.optimize import Optimized, optimize
+    from modhifi_graph.jobs.optimize import optimize
     from modhifi_graph.jobs.pareto import pareto
     from modhifi_graph.jobs.score import score
     from modhifi_graph.jobs.synthesise import synthesise

@@ -67,7 +67,7 @@ class FrontEnd(ABC):
 
     @abstractmethod
     def batches(self, calib: Any, options: Options) -> Batches:
-        """Given calibration inputs as the model takes them, those of :attr:`example` for None; InputError where they do not fit."""
+        """Given inputs as the model takes them, those of :attr:`example` for None; InputError where they do not fit."""
 
     @abstractmethod
     def fed(self, data: Calibration) -> list[Feeds]:
