@@ -7,7 +7,6 @@ import torch
 
 from modhifi_graph.errors import InputError
 from modhifi_graph.exporters import devices
-from modhifi_graph.inputs.batches import BATCH_BYTES
 
 
 def test_a_name_is_a_device_and_none_is_none() -> None:
@@ -20,15 +19,6 @@ def test_what_cannot_be_used_here_says_so_in_one_line(name: str) -> None:
     with pytest.raises(InputError, match=f"device '{name}' cannot be used here: .*; leave it out") as caught:
         devices.device_of(name)
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(("free", "expected"), [(1 << 40, 1 << 32), (1 << 32, 1 << 30)])
-def test_a_batch_takes_at_most_a_quarter_of_what_is_free(
-    monkeypatch: pytest.MonkeyPatch, free: int, expected: int
-) -> None:
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 1 << 40))
-    assert devices.batch_bytes(torch.device("cuda:0")) == expected
-    assert devices.batch_bytes(torch.device("cpu")) == BATCH_BYTES
 
 
 def test_a_module_is_where_its_parameters_are() -> None:
