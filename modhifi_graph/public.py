@@ -1,7 +1,7 @@
 """What users find by name, and where it lives: data, so that the house may be rebuilt behind it.
 
-Nothing named here is imported before it is asked for: importing the package costs next to nothing, and a room that lends its name
-to something of a higher one (``modhifi_graph.passes.fx.ModHiFi``) does not import that.
+Nothing named here is imported before it is asked for: importing the package costs next to nothing, and a room that lends its
+name to something of a higher one (``modhifi_graph.passes.fx.ModHiFi``) does not import that.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def lazily(package: str) -> Callable[[str], Any]:
 
 
 class Moved(MetaPathFinder, InspectLoader):
-    """Finds the modules of :data:`MOVED` under their older paths: the same module, not a copy. Asked when nothing else knows."""
+    """Finds the modules of :data:`MOVED` under their older paths: the same module, not a copy. Asked when none else knows."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None

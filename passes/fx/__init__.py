@@ -1,4 +1,4 @@
-"""Module to module: the same passes over what ``torch.export`` makes of a module; and, by name, the whole job as one of them."""
+"""Module to module: the same passes over what ``torch.export`` makes of a module; by name, the whole job as one of them too."""
 
 from __future__ import annotations
 
