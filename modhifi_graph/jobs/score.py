@@ -25,6 +25,7 @@ from modhifi_graph.observe.moments import Moments
 from modhifi_graph.observe.observe import observe
 from modhifi_graph.options.options import Options
 from modhifi_graph.progress import Progress, silent
+from modhifi_graph.scoring import criteria
 from modhifi_graph.scoring.analysis import scorable
 from modhifi_graph.scoring.bounds import Bounds, bounds_of
 from modhifi_graph.scoring.scores import Contributions, component_inputs, contributions
@@ -34,8 +35,7 @@ from modhifi_graph.select.allocation import Keep, Limits
 if TYPE_CHECKING:
     from modhifi_graph.frontends.torch import Module
 
-CRITERIA = ("fidelity", "alpha", "rowsum", "energy")
-"""The paper's scores: its Algorithm 1, its text, its appendix, and its language models."""
+CRITERIA = criteria.READINGS
 
 ROWS = 2048
 """Rows that a layer is scored on by default. On ResNet-56 with 1,000 images, singleton fidelities are then 5 to 11 per cent of

@@ -20,7 +20,7 @@ from modhifi_graph.axes.groups import Groups, find_groups
 from modhifi_graph.dialects.program import Feeds, Program, tensor
 from modhifi_graph.errors import InputError, VerificationError
 from modhifi_graph.exporters.onnxruntime import Engine
-from modhifi_graph.forget import editing, kernels
+from modhifi_graph.forget import editing, kernels, modes
 from modhifi_graph.forget.editing import Edited
 from modhifi_graph.forget.head import find_head, predicted_class, rate
 from modhifi_graph.forget.membership import attack
@@ -36,7 +36,7 @@ from modhifi_graph.select.allocation import Limits
 if TYPE_CHECKING:
     from modhifi_graph.frontends.torch import Module
 
-MODES = (*editing.INTERCEPT, *kernels.FACTORS)
+MODES = modes.MODES
 
 FORGOTTEN = 0.01
 """Where more of the forget set than this is still taken for the class, a warning says so."""
@@ -107,7 +107,7 @@ def forget_class(
     head = find_head(program.graph, found, label)
     if how.label is not None and not 0 <= how.label < head.classes:
         raise InputError(f"{label}: there is no class {how.label}; its classes are 0 to {head.classes - 1}")
-    if how.mode in editing.INTERCEPT:
+    if how.mode in modes.INTERCEPT:
         edited = editing.edit(
             program,
             found,
@@ -391,6 +391,6 @@ def _warnings(report: Mapping[str, Any], remain: Batches | None, how: How) -> li
         )
     if report["forget"]["after"] > 100 * FORGOTTEN and how.mu > 0:
         found.append(f"{report['forget']['after']:.1f} % of the samples to forget are still taken for their class")
-    if remain is None and how.mode in editing.INTERCEPT:
+    if remain is None and how.mode in modes.INTERCEPT:
         found.append("no samples of what remains: only the last layer was edited, on a prior in place of them")
     return found
