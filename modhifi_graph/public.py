@@ -82,7 +82,7 @@ def lazily(package: str) -> Callable[[str], Any]:
 
 
 class Moved(MetaPathFinder, InspectLoader):
-    """Finds the modules of :data:`MOVED` under their older paths: the same module, not a copy. Asked when nobody else knows."""
+    """Finds the modules of :data:`MOVED` under their older paths: the same module, not a copy. Asked when none else knows."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None

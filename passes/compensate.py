@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from typing import Unpack
 
 import onnx_ir as ir
 
 from modhifi_graph.axes.groups import Groups
 from modhifi_graph.dialects.onnx import lift
-from modhifi_graph.interface import Feeds
-from modhifi_graph.observe.consumers import Consumer
-from modhifi_graph.observe.moments import Moments
 from modhifi_graph.plan import Plan
-from modhifi_graph.repair import compensation, sequential
+from modhifi_graph.repair import compensation, methods
 
-METHODS = compensation.METHODS
+METHODS = methods.METHODS
 
 
 class Compensate(ir.passes.InPlacePass):
@@ -26,47 +23,25 @@ class Compensate(ir.passes.InPlacePass):
     groups : its groups.
     plan : what stayed.
     method : one of :data:`METHODS`.
-    batches : calibration inputs, for "sequential" and "joint".
-    moments : of the dense model's consumers, for the local methods.
+    given : as :func:`modhifi_graph.repair.compensation.compensate` takes it by name.
     """
 
     def __init__(
-        self,
-        dense: ir.Model,
-        groups: Groups,
-        plan: Plan,
-        method: str = "joint",
-        *,
-        batches: Sequence[Feeds] = (),
-        moments: Mapping[Consumer, Moments] | None = None,
-        seed: int = 0,
-        threads: int = 0,
-        progress: Callable[[int, int], None] = lambda done, total: None,
+        self, dense: ir.Model, groups: Groups, plan: Plan, method: str = "joint", **given: Unpack[compensation.Given]
     ) -> None:
         super().__init__()
-        self._dense, self._groups, self._plan, self._method = dense, groups, plan, method
-        self._batches, self._moments = batches, moments or {}
-        self._seed, self._threads, self._progress = seed, threads, progress
+        self._dense, self._groups, self._plan, self._method, self._given = dense, groups, plan, method, given
 
     def requires(self, model: ir.Model) -> None:
         if self._method not in METHODS:
             raise ir.passes.PreconditionError(f"compensation {self._method!r} is none of {', '.join(METHODS)}")
-        if self._method in sequential.METHODS and not self._batches:
+        if self._method in methods.SEQUENTIAL and not self._given.get("batches"):
             raise ir.passes.PreconditionError(f"{self._method} compensation needs calibration inputs")
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         self._shapes = _shapes(model)
         changed = compensation.compensate(
-            lift(self._dense),
-            self._groups,
-            lift(model),
-            self._plan,
-            self._method,
-            batches=self._batches,
-            moments=self._moments,
-            seed=self._seed,
-            threads=self._threads,
-            progress=self._progress,
+            lift(self._dense), self._groups, lift(model), self._plan, self._method, **self._given
         )
         return ir.passes.PassResult(model, modified=changed > 0)
 

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from modhifi_graph.cli.common import ENGINES, SAMPLE, Batch, Device, Json, Threads, completes, print_json
+from modhifi_graph.cli.common import ENGINES, SAMPLE, Batch, Device, Json, Threads, print_json
+from modhifi_graph.cli.parameters import completes
 from modhifi_graph.exporters import BACKENDS
 
 MODELS = "An .onnx file, sample:digits-cnn or sample:digits-vit, for inductor a .pt2; or what `compile` made of it."

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from modhifi_graph.cli.parameters import described
 from modhifi_graph.errors import InputError
 from modhifi_graph.exporters import BACKENDS
+from modhifi_graph.options.option import either
 
 NAME = "modhifi-graph"
 SAMPLE = "sample:"
@@ -27,26 +28,17 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-MODES = ("default", "paper")
-CRITERIA = ("obs", "fidelity", "alpha", "rowsum", "energy", "magnitude", "random")
-UNLEARNING_MODES = ("edit", "plain", "zero", "negate")
-COMPENSATIONS = ("none", "bias", "scalar", "lstsq", "sequential", "joint")
-"""What a shell completes. Written out, because loading what knows them takes seconds; a test compares."""
-
-
-def completes(*names: str) -> Callable[[str], list[str]]:
-    """What of some names goes on from what has been typed."""
-    return lambda incomplete: [name for name in names if name.startswith(incomplete)]
-
-
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, and nothing else there.")]
-Threads = Annotated[int, typer.Option(min=0, help="Threads within an operator; 0 is the runtime's default.")]
-ENGINES = f"{', '.join(BACKENDS[:-1])} or {BACKENDS[-1]}"
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress and no table.")]
+Seed = Annotated[int, described("seed")]
+Preprocessing = Annotated[str | None, described("preprocess")]
+Threads = Annotated[int, described("threads")]
+ENGINES = either(BACKENDS)
 Device = Annotated[
     str | None, typer.Option(help="cpu or cuda:0; by default the backend's own, which is cuda:0 for tensorrt alone.")
 ]
-Batch = Annotated[int, typer.Option(min=1, help="Samples in each timed run.")]
-KeepBatchNorm = Annotated[bool, typer.Option("--keep-batchnorm", help="Do not fold batch normalisation into weights.")]
+Batch = Annotated[int, described("batch")]
+KeepBatchNorm = Annotated[bool, described("fold_batchnorm")]
 MODEL_HELP = "An .onnx file, sample:digits-cnn or sample:digits-vit; `optimize` and `score` also take a .pt2."
 
 

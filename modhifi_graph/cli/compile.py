@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from modhifi_graph.cli.common import ENGINES, Device, Json, Threads, check_outputs, completes, print_json
+from modhifi_graph.cli.common import ENGINES, Device, Json, Preprocessing, Threads, check_outputs, print_json
+from modhifi_graph.cli.parameters import completes
 from modhifi_graph.exporters import BACKENDS
 
 EXAMPLES = """\b
@@ -30,9 +31,7 @@ def compile(
     ] = None,
     samples: Annotated[int, typer.Option(min=1, help="Take ranges from a random subset of this size.")] = 128,
     seed: Annotated[int, typer.Option(help="Seed of that choice.")] = 0,
-    preprocess: Annotated[
-        str | None, typer.Option(help="For a folder of images: 'mean=0.5;std=0.5;size=224;layout=NCHW'.")
-    ] = None,
+    preprocess: Preprocessing = None,
     device: Device = None,
     threads: Threads = 0,
     as_json: Json = False,

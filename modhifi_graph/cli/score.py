@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from modhifi_graph.cli.common import MODEL_HELP, Json, KeepBatchNorm, Threads, calibration, check_outputs, print_json
+from modhifi_graph.cli.common import (
+    MODEL_HELP,
+    Json,
+    KeepBatchNorm,
+    Preprocessing,
+    Quiet,
+    Seed,
+    Threads,
+    calibration,
+    check_outputs,
+    print_json,
+)
 
 EXAMPLES = """\b
 Examples:
@@ -27,17 +38,15 @@ def score(
     bounds: Annotated[bool, typer.Option("--bounds", help="Measure how errors of layers reach the outputs.")] = False,
     rows: Annotated[int, typer.Option(min=1, help="Rows of input that every layer is observed on.")] = 2048,
     samples: Annotated[int | None, typer.Option(min=1, help="Calibrate on a random subset of this size.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
+    seed: Seed = 0,
     only: Annotated[list[str] | None, typer.Option(help="Score only groups or parameters that match.")] = None,
     skip: Annotated[list[str] | None, typer.Option(help="Leave out groups or parameters that match.")] = None,
-    preprocess: Annotated[
-        str | None, typer.Option(help="For a folder of images: 'mean=0.5;std=0.5;size=224;layout=NCHW'.")
-    ] = None,
+    preprocess: Preprocessing = None,
     keep_batchnorm: KeepBatchNorm = False,
     threads: Threads = 0,
     device: Annotated[str | None, typer.Option(help="Where the model is observed, as cpu or cuda.")] = None,
     as_json: Json = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress and no table.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Measure what share of every layer's output its components reconstruct, alone and together. Nothing is pruned."""
     check_outputs(model, output, plot, second="--plot")

@@ -10,15 +10,17 @@ import typer
 from modhifi_graph.cli.common import (
     MODEL_HELP,
     SAMPLE,
-    UNLEARNING_MODES,
     Json,
     KeepBatchNorm,
+    Quiet,
+    Seed,
     Threads,
     check_outputs,
-    completes,
     print_json,
 )
+from modhifi_graph.cli.parameters import completes
 from modhifi_graph.errors import InputError
+from modhifi_graph.forget.modes import MODES
 
 EXAMPLES = """\b
 Examples:
@@ -43,7 +45,7 @@ def unlearn(
         str,
         typer.Option(
             help="edit: refit the last layers; plain: the last one; zero, negate: as published.",
-            autocompletion=completes(*UNLEARNING_MODES),
+            autocompletion=completes(*MODES),
         ),
     ] = "edit",
     mu: Annotated[float, typer.Option(help="What --forget counts beside --remain; 0 changes nothing.")] = 1.0,
@@ -58,7 +60,7 @@ def unlearn(
         str | None, typer.Option(help="Samples of the class nobody trained on, to report membership inference.")
     ] = None,
     samples: Annotated[int | None, typer.Option(min=1, help="Use a random subset of this size of each set.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
+    seed: Seed = 0,
     preprocess: Annotated[
         str | None, typer.Option(help="For folders of images: 'mean=0.5;std=0.5;size=224;layout=NCHW'.")
     ] = None,
@@ -66,7 +68,7 @@ def unlearn(
     threads: Threads = 0,
     device: Annotated[str | None, typer.Option(help="Where a .pt2 is observed and edited, as cpu or cuda.")] = None,
     as_json: Json = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress and no table.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Make a classifier forget a class, in closed form: no labels, no training."""
     check_outputs(model, output, None)

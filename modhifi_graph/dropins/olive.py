@@ -34,6 +34,8 @@ from pydantic import model_validator
 from modhifi_graph.errors import InputError
 from modhifi_graph.inputs.images import Preprocess
 from modhifi_graph.jobs.optimize import optimize
+from modhifi_graph.options import table
+from modhifi_graph.options.option import Option
 from modhifi_graph.plan import Plan
 
 logger = logging.getLogger(__name__)
@@ -43,38 +45,31 @@ CALIBRATION = ("calib", "data_config")
 PLAN, REPORT = "modhifi_plan.json", "modhifi_report.json"
 """Additional files, which Olive carries along with the model into the output folder."""
 
-FRACTIONS = {
-    "macs": "Fraction of multiply-accumulates that stays, in (0, 1].",
-    "params": "Fraction of parameters that stays, in (0, 1].",
-    "keep": "Fraction of the components of every group that stays, in (0, 1].",
-}
+FRACTIONS = tuple(option.name for option in table.BUDGETS)
 BUDGETS = (*FRACTIONS, "plan")
 
-OPTIONS: dict[str, tuple[Any, Any, str]] = {
-    "mode": (str, "default", "default, or paper: ModHiFi-P."),
-    "percentile": (float, 0.1, "Mode paper: the share that HiFi sets give up in a round."),
-    "rounds": (int, None, "Mode paper: so many rounds instead of a budget."),
-    "hifi_sets": (str, "layer", "Mode paper: HiFi sets of every layer, or of every output channel: layer or channel."),
-    "criterion": (str, None, "What to remove: obs, fidelity, alpha, rowsum, energy, magnitude or random."),
-    "compensation": (str, None, "How to repair the rest: joint, sequential, lstsq, scalar, bias or none."),
-    "samples": (int, None, "Calibrate on a random subset of this size."),
-    "seed": (int, 0, "Seed of every random choice; the same seed gives the same model."),
-    "only": (list[str], None, "Globs: prune only groups or parameters that match."),
-    "skip": (list[str], None, "Globs: leave groups or parameters that match whole."),
-    "align": (int, None, "Keep multiples of this; by default 8 for groups of 64 and more, else 1."),
-    "min_keep": (int, 1, "Components that every group keeps at least."),
-    "fold_batchnorm": (bool, True, "Fold batch norms into the weights before them first."),
-    "reestimate_batchnorm": (bool, None, "Take the statistics of batch norms that are kept anew; mode paper does."),
-    "preprocess": (str, None, "For a folder of images: 'mean=0.5;std=0.5;size=224;layout=NCHW'."),
-    "depth": (bool, False, "Let whole residual branches go as well; with macs or params."),
-    "prices": (
-        str,
-        "output",
-        "What groups compete by: output, what the outputs lose, or local, what their streams lose.",
-    ),
-    "threads": (int, 0, "Threads to run the model with; 0 is one for every physical core."),
-}
-"""Type, default and description of what :func:`modhifi_graph.optimize` takes under the same names."""
+ELSEWHERE = (
+    "budget",
+    *BUDGETS,
+    *(goal.name for goal in table.GOALS),
+    "backend",
+    "bench_seconds",
+    "batch",
+    "device",
+    "mirror",
+    "details",
+)
+"""Options that are given otherwise here, that Olive's evaluators take the place of, or that it has no use for."""
+
+OPTIONS = tuple(option for option in table.OPTIONS if option.name not in ELSEWHERE)
+"""What :func:`modhifi_graph.optimize` takes under the same names."""
+
+AS_IN_PYTHON = ("only", "skip", "fold_batchnorm", "reestimate_batchnorm")
+"""Described as for Python; the others as for the command line, which is shorter."""
+
+DEPTH = PassConfigParam(
+    type_=bool, default_value=False, description="Let whole residual branches go as well; with macs or params."
+)
 
 
 class ModHiFi(Pass):  # type: ignore[misc]
@@ -87,11 +82,9 @@ class ModHiFi(Pass):  # type: ignore[misc]
     @classmethod
     def _default_config(cls, accelerator_spec: AcceleratorSpec) -> dict[str, PassConfigParam]:
         return {
-            **{name: _fraction(text) for name, text in FRACTIONS.items()},
-            **{
-                name: PassConfigParam(type_=kind, default_value=default, description=text)
-                for name, (kind, default, text) in OPTIONS.items()
-            },
+            **{option.name: _fraction(option) for option in table.BUDGETS},
+            **{option.name: _parameter(option) for option in OPTIONS},
+            "depth": DEPTH,
             "plan": PassConfigParam(
                 type_=Path | str,
                 category=ParamCategory.PATH,
@@ -100,7 +93,7 @@ class ModHiFi(Pass):  # type: ignore[misc]
             "calib": PassConfigParam(
                 type_=Path | str,
                 category=ParamCategory.PATH,
-                description="Unlabelled inputs: .npz (arrays by input name), .npy or a folder of images.",
+                description=table.BY_NAME["calib"].help,
             ),
             "data_config": PassConfigParam(
                 type_=DataConfig | dict,
@@ -133,9 +126,18 @@ class ModHiFi(Pass):  # type: ignore[misc]
         return result
 
 
-def _fraction(description: str) -> PassConfigParam:
+def _fraction(option: Option) -> PassConfigParam:
     """A budget, of which a workflow with a search may list several values; one that is not listed stays unset."""
-    return PassConfigParam(type_=float, search_defaults=Categorical([None]), description=description)
+    return PassConfigParam(type_=float, search_defaults=Categorical([None]), description=option.help)
+
+
+def _parameter(option: Option) -> PassConfigParam:
+    """An option as the table has it."""
+    return PassConfigParam(
+        type_=option.typed or option.kind,
+        default_value=None if option.default == () else option.default,
+        description=option.text if option.name in AS_IN_PYTHON else option.help,
+    )
 
 
 def _checked(config: BasePassConfig) -> BasePassConfig:
@@ -155,7 +157,7 @@ def _is_given(value: Any) -> bool:
 
 def _options(config: BasePassConfig) -> dict[str, Any]:
     """The configuration as :func:`modhifi_graph.optimize` takes it."""
-    options = {name: getattr(config, name) for name in (*FRACTIONS, *OPTIONS)}
+    options = {name: getattr(config, name) for name in (*FRACTIONS, *(option.name for option in OPTIONS))}
     return {
         **options,
         "plan": None if config.plan is None else Plan.load(config.plan),

@@ -23,6 +23,7 @@ from modhifi_graph.dialects.program import Program, Stepper
 from modhifi_graph.forget.erasure import Erasure
 from modhifi_graph.forget.head import Head, predicted_class
 from modhifi_graph.forget.mixture import mixture, prior
+from modhifi_graph.forget.modes import INTERCEPT
 from modhifi_graph.interface import Feeds
 from modhifi_graph.observe.consumers import weight_of
 from modhifi_graph.observe.moments import Moments
@@ -34,9 +35,6 @@ from modhifi_graph.repair.regression import Regression
 
 Aim = Callable[[torch.Tensor, bool], torch.Tensor]
 """From rows of the old values, (G, rows, o), and whether they are to be forgotten, to what is wanted."""
-
-INTERCEPT = {"edit": True, "plain": False}
-"""Modes by whether the bias is refitted too."""
 
 
 @dataclass(frozen=True, eq=False)

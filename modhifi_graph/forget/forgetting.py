@@ -13,11 +13,10 @@ from modhifi_graph.errors import InputError
 from modhifi_graph.forget import editing, kernels
 from modhifi_graph.forget.editing import Edited
 from modhifi_graph.forget.head import find_head, predicted_class
+from modhifi_graph.forget.modes import INTERCEPT, MODES
 from modhifi_graph.interface import Feeds
 from modhifi_graph.observe.sites import sites
 from modhifi_graph.progress import Progress, silent
-
-MODES = (*editing.INTERCEPT, *kernels.FACTORS)
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ def forget_class(
     head = find_head(program.graph, found, label)
     if how.label is not None and not 0 <= how.label < head.classes:
         raise InputError(f"{label}: there is no class {how.label}; its classes are 0 to {head.classes - 1}")
-    if how.mode in editing.INTERCEPT:
+    if how.mode in INTERCEPT:
         edited = editing.edit(
             program,
             found,

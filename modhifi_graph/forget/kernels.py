@@ -16,6 +16,7 @@ import torch
 from modhifi_graph.axes.groups import Group, Groups
 from modhifi_graph.dialects.program import Program, Weights
 from modhifi_graph.forget.head import Head, predicted_class, rate
+from modhifi_graph.forget.modes import FACTORS
 from modhifi_graph.interface import Feeds
 from modhifi_graph.observe.consumers import Consumer, weight_of
 from modhifi_graph.observe.moments import Moments
@@ -24,7 +25,6 @@ from modhifi_graph.scoring.analysis import scorable
 from modhifi_graph.scoring.scores import component_inputs, contributions
 
 SCORES = ("singleton", "alpha", "rowsum", "energy")
-FACTORS = {"zero": 0.0, "negate": -1.0}
 
 FRACTIONS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
 """Where no fraction is asked for, the least of these that is enough."""
@@ -52,7 +52,7 @@ def flip(
     Parameters
     ----------
     batches : samples of the class.
-    mode : a key of :data:`FACTORS`.
+    mode : a key of :data:`modhifi_graph.forget.modes.FACTORS`.
     score : one of :data:`SCORES`.
     fraction : of every consumer's kernels, in (0, 1]; by default the least of :data:`FRACTIONS` after which the forget set is
         forgotten, found by bisection (the last of them, where none is enough).

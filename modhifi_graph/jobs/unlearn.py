@@ -19,10 +19,10 @@ from modhifi_graph.axes.groups import find_groups
 from modhifi_graph.dialects.program import tensor
 from modhifi_graph.errors import InputError, VerificationError
 from modhifi_graph.exporters.onnxruntime import Engine
-from modhifi_graph.forget import editing
 from modhifi_graph.forget.forgetting import Forgotten, How, forget_class
 from modhifi_graph.forget.head import rate
 from modhifi_graph.forget.membership import attack
+from modhifi_graph.forget.modes import INTERCEPT
 from modhifi_graph.frontends.frontend import Finished, FrontEnd, Optimized
 from modhifi_graph.inputs.batches import Batches
 from modhifi_graph.inputs.images import Preprocess
@@ -293,6 +293,6 @@ def _warnings(report: Mapping[str, Any], remain: Batches | None, how: How) -> li
         )
     if report["forget"]["after"] > 100 * FORGOTTEN and how.mu > 0:
         found.append(f"{report['forget']['after']:.1f} % of the samples to forget are still taken for their class")
-    if remain is None and how.mode in editing.INTERCEPT:
+    if remain is None and how.mode in INTERCEPT:
         found.append("no samples of what remains: only the last layer was edited, on a prior in place of them")
     return found

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from modhifi_graph.errors import InputError
 from modhifi_graph.inputs.images import Preprocess
+from modhifi_graph.options.option import either
+from modhifi_graph.options.table import AIMS, BUDGETS, GOALS, MODE, OPTIONS, PAPER
 from modhifi_graph.plan import Plan
-from modhifi_graph.repair import local
-from modhifi_graph.repair.compensation import METHODS
-from modhifi_graph.scoring import hifi
-from modhifi_graph.scoring.analysis import PRICES
-from modhifi_graph.scoring.scores import CRITERIA
+from modhifi_graph.repair import methods
+from modhifi_graph.scoring import criteria
 from modhifi_graph.select.budget import Budget, Limits
 from modhifi_graph.select.goal import Goal
 
-DEFAULTS = {"default": ("obs", "joint"), "paper": ("fidelity", "scalar")}
-"""The criterion and the compensation of each mode."""
+ONE_OF = f"give exactly one of {either([option.name for option in AIMS], 'and')}"
 
-ONE_OF = "give exactly one of macs, params, keep, speedup, latency, fidelity and plan"
-
-PERCENTILE = 0.1
-"""The paper removes between 0.01 and 0.2 in a round."""
+LATER = ("samples", "threads")
+"""Checked where they are used, as there messages can name the file."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +31,7 @@ class Options:
     criterion: str = "obs"
     compensation: str = "joint"
     mode: str = "default"
-    percentile: float = PERCENTILE
+    percentile: float = 0.1
     rounds: int | None = None
     hifi_sets: str = "layer"
     reestimate_batchnorm: bool = False
@@ -56,71 +51,67 @@ class Options:
     details: bool = False
 
     def __post_init__(self) -> None:
-        if self.mode not in DEFAULTS:
-            raise InputError(f"mode {self.mode!r} is unknown; choose one of {', '.join(DEFAULTS)}")
+        MODE.check(self.mode)
         if self.mode == "paper":
             self._check_paper()
         elif self.rounds is not None:
             raise InputError("rounds are the paper's: give mode paper with them")
         elif sum(given is not None for given in (self.budget, self.plan, self.goal)) != 1:
             raise InputError(ONE_OF)
-        if self.budget is not None and not 0 < self.budget.fraction <= 1:
-            raise InputError(
-                f"{self.budget.kind} is {self.budget.fraction:g}; expected a fraction above 0 and at most 1"
-            )
-        if self.mode == "paper" and self.goal is not None:
-            raise InputError("mode paper does not look at latency: give macs, params or rounds")
-        if self.criterion not in CRITERIA:
-            raise InputError(f"criterion {self.criterion!r} is unknown; choose one of {', '.join(CRITERIA)}")
-        if self.compensation not in METHODS:
-            raise InputError(f"compensation {self.compensation!r} is unknown; choose one of {', '.join(METHODS)}")
-        branches = self.depth or (self.plan is not None and self.plan.branches)
-        if branches and self.compensation in local.METHODS:
-            raise InputError(
-                f"compensation {self.compensation!r} repairs only what lost inputs, not what reads a stream without a branch; "
-                "choose joint, sequential or none"
-            )
-        if self.prices not in PRICES:
-            raise InputError(f"prices {self.prices!r} is unknown; choose one of {', '.join(PRICES)}")
-        if self.depth and self.prices == "local":
-            raise InputError("what a branch is worth is measured on the outputs: give depth or prices local, not both")
-        if self.depth and self.budget is not None and self.budget.kind == "keep":
-            raise InputError("depth competes for multiply-accumulates or parameters: give macs or params, not keep")
+        self._check_each()
+        self._check_depth()
+
+    def _check_each(self) -> None:
+        """Every option by itself, as the table has it."""
+        counted = {} if self.budget is None else {self.budget.kind: self.budget.fraction}
+        values = {**vars(self), **vars(self.limits), **counted}
+        for option in OPTIONS:
+            if option.name in LATER or (option in PAPER and self.mode != "paper"):
+                continue
+            option.check(values.get(option.name))
 
     def _check_paper(self) -> None:
         if self.plan is not None or (self.budget is not None and self.budget.kind == "keep"):
             raise InputError("mode paper finds out itself how much of each group stays: give macs, params or rounds")
         if self.budget is not None and self.rounds is not None:
             raise InputError("mode paper goes on until a budget is met: give macs or params, or rounds, not both")
-        if self.rounds is not None and self.rounds < 1:
-            raise InputError(f"rounds is {self.rounds}; expected at least 1")
-        if not 0 < self.percentile < 1:
-            raise InputError(f"percentile is {self.percentile:g}; expected a fraction between 0 and 1")
-        if self.hifi_sets not in hifi.SETS:
-            raise InputError(f"hifi_sets {self.hifi_sets!r} is unknown; choose one of {', '.join(hifi.SETS)}")
-        if self.criterion not in hifi.CRITERIA:
-            raise InputError(f"criterion {self.criterion!r} is none of mode paper's: {', '.join(hifi.CRITERIA)}")
-        if self.compensation not in ("none", *local.METHODS):
+        if self.goal is not None:
+            raise InputError("mode paper does not look at latency: give macs, params or rounds")
+        if self.criterion not in criteria.READINGS:
+            raise InputError(f"criterion {self.criterion!r} is none of mode paper's: {', '.join(criteria.READINGS)}")
+        if self.compensation not in ("none", *methods.LOCAL):
             raise InputError(
-                f"compensation {self.compensation!r} is none of mode paper's: none, {', '.join(local.METHODS)}"
+                f"compensation {self.compensation!r} is none of mode paper's: none, {', '.join(methods.LOCAL)}"
             )
+
+    def _check_depth(self) -> None:
+        branches = self.depth or (self.plan is not None and self.plan.branches)
+        if branches and self.compensation in methods.LOCAL:
+            raise InputError(
+                f"compensation {self.compensation!r} repairs only what lost inputs, not what reads a stream without a branch; "
+                "choose joint, sequential or none"
+            )
+        if self.depth and self.prices == "local":
+            raise InputError("what a branch is worth is measured on the outputs: give depth or prices local, not both")
+        if self.depth and self.budget is not None and self.budget.kind == "keep":
+            raise InputError("depth competes for multiply-accumulates or parameters: give macs or params, not keep")
 
     @property
     def deep(self) -> bool:
         """Whether branches may go: where nobody said so, if time is what counts and it is known what they are worth."""
         if self.depth is not None:
             return self.depth
-        measured = self.criterion not in ("magnitude", "random") and self.prices == "output"
-        return self.goal is not None and measured and self.compensation not in local.METHODS
+        measured = self.criterion not in criteria.UNOBSERVED and self.prices == "output"
+        return self.goal is not None and measured and self.compensation not in methods.LOCAL
 
     @property
     def needs_data(self) -> bool:
-        scored = self.plan is None and (self.deep or self.criterion not in ("magnitude", "random"))
+        scored = self.plan is None and (self.deep or self.criterion not in criteria.UNOBSERVED)
         return scored or self.compensation != "none" or self.reestimate_batchnorm
 
     @property
     def needs_analysis(self) -> bool:
-        return self.plan is None or self.compensation in ("bias", "scalar", "lstsq")
+        return self.plan is None or self.compensation in methods.LOCAL
 
     def settings(self, samples: int) -> dict[str, Any]:
         """What a plan says about how it was made."""
@@ -145,43 +136,21 @@ class Options:
         }
 
 
-def made(
-    *,
-    budget: Budget | Goal | None = None,
-    macs: float | None = None,
-    params: float | None = None,
-    keep: float | None = None,
-    speedup: float | None = None,
-    latency: float | None = None,
-    fidelity: float | None = None,
-    mode: str = "default",
-    criterion: str | None = None,
-    compensation: str | None = None,
-    reestimate_batchnorm: bool | None = None,
-    only: Sequence[str] = (),
-    skip: Sequence[str] = (),
-    align: int | None = None,
-    min_keep: int = 1,
-    **others: Any,
-) -> Options:
-    """Options from the parameters of :func:`modhifi_graph.optimize`, with the defaults of the mode."""
-    default_criterion, default_compensation = DEFAULTS.get(mode, ("", ""))
-    aims = {"speedup": speedup, "latency": latency, "fidelity": fidelity}
-    goals = [Goal(kind, value) for kind, value in aims.items() if value is not None]
+def made(**given: Any) -> Options:
+    """Options from the parameters of :func:`modhifi_graph.optimize`, with the defaults of the table and those of the mode."""
+    asked = {**{option.name: option.default for option in OPTIONS}, **given}
+    for option in OPTIONS:
+        if option.of_mode and asked[option.name] in (None, ""):
+            asked[option.name] = option.of_mode.get(asked["mode"])
+    budget = asked.pop("budget")
+    goals = [Goal(option.name, value) for option in GOALS if (value := asked.pop(option.name)) is not None]
     goals += [budget] if isinstance(budget, Goal) else []
-    counted = budget_of(macs, params, keep, None if isinstance(budget, Goal) else budget)
+    counts = {option.name: asked.pop(option.name) for option in BUDGETS}
+    counted = budget_of(**counts, budget=None if isinstance(budget, Goal) else budget)
     if len(goals) + (counted is not None) > 1:
         raise InputError(ONE_OF)
-    return Options(
-        budget=counted,
-        goal=goals[0] if goals else None,
-        mode=mode,
-        criterion=criterion or default_criterion,
-        compensation=compensation or default_compensation,
-        reestimate_batchnorm=mode == "paper" if reestimate_batchnorm is None else reestimate_batchnorm,
-        limits=Limits(tuple(only), tuple(skip), 1 if align is None and mode == "paper" else align, min_keep),
-        **others,
-    )
+    limits = Limits(tuple(asked.pop("only")), tuple(asked.pop("skip")), asked.pop("align"), asked.pop("min_keep"))
+    return Options(budget=counted, goal=goals[0] if goals else None, limits=limits, **asked)
 
 
 def budget_of(macs: float | None, params: float | None, keep: float | None, budget: Budget | None) -> Budget | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypedDict
 
 from modhifi_graph.axes.groups import Groups
 from modhifi_graph.dialects.program import Program
@@ -10,9 +11,19 @@ from modhifi_graph.interface import Feeds
 from modhifi_graph.observe.consumers import Consumer
 from modhifi_graph.observe.moments import Moments
 from modhifi_graph.plan import Plan
-from modhifi_graph.repair import local, sequential
+from modhifi_graph.repair import local, methods, sequential
 
-METHODS = ("none", *local.METHODS, *sequential.METHODS)
+METHODS = methods.METHODS
+
+
+class Given(TypedDict, total=False):
+    """The types of what :func:`compensate` takes by name, for those who only hand it on."""
+
+    batches: Sequence[Feeds]
+    moments: Mapping[Consumer, Moments] | None
+    seed: int
+    threads: int
+    progress: Callable[[int, int], None]
 
 
 def compensate(
@@ -39,7 +50,7 @@ def compensate(
     """
     if method == "none" or not plan:
         return 0
-    if method in sequential.METHODS:
+    if method in methods.SEQUENTIAL:
         return sequential.compensate(
             dense, groups, slim, plan, batches, method, seed=seed, threads=threads, progress=progress
         )

@@ -23,8 +23,9 @@ from modhifi_graph.observe.ridge import RIDGE, damped, refit
 from modhifi_graph.observe.sites import Editor
 from modhifi_graph.observe.windows import windows, with_taps
 from modhifi_graph.plan import Plan
+from modhifi_graph.repair import methods
 
-METHODS = ("bias", "scalar", "lstsq")
+METHODS = methods.LOCAL
 
 CHUNK = 1 << 25
 """So many numbers are held at a time while contributions are scaled."""

@@ -32,12 +32,13 @@ from modhifi_graph.observe.routes import Projection
 from modhifi_graph.observe.sites import Editor, Site, sites
 from modhifi_graph.observe.windows import with_taps
 from modhifi_graph.plan import Plan
+from modhifi_graph.repair import methods
 from modhifi_graph.repair.clipped import Sample, refine
 from modhifi_graph.repair.joint import Batch, Reading, Refit, held_out
 from modhifi_graph.repair.regression import Regression
 from modhifi_graph.scoring.bilinear import folded, mixed
 
-METHODS = ("sequential", "joint")
+METHODS = methods.SEQUENTIAL
 
 JOINT_ROWS = 1 << 18
 """A chain is refitted on about this many positions of its output."""

@@ -23,6 +23,7 @@ from modhifi_graph.observe.moments import Moments
 from modhifi_graph.observe.observe import Observation, observe
 from modhifi_graph.observe.sites import channel_axis, takes_bias
 from modhifi_graph.progress import Progress, silent
+from modhifi_graph.scoring import criteria
 from modhifi_graph.scoring.scores import Ranking, output_energy, rank
 from modhifi_graph.scoring.sensitivity import REPAIRED, calibrated, measure, measure_branches
 
@@ -40,7 +41,7 @@ ROWS_PER_INPUT_WANTED = 4
 LARGEST_INPUT = 16384
 """A consumer with more inputs than this is not scored: its covariance alone would take 2 GiB and more."""
 
-PRICES = ("output", "local")
+PRICES = criteria.PRICES
 
 UNMET = "two activations meet there: only mode default scores them, on calibration inputs"
 

@@ -36,13 +36,10 @@ from modhifi_graph.axes.groups import Group
 from modhifi_graph.axes.layout import Layout
 from modhifi_graph.observe.moments import Moments, second_moment
 from modhifi_graph.observe.windows import Window
+from modhifi_graph.scoring import criteria
 from modhifi_graph.scoring.scores import Contributions
 
-CRITERIA = ("fidelity", "alpha", "rowsum", "energy")
-"""The four readings of the paper's score; ``fidelity`` is that of its Algorithm 1."""
-
-SETS = ("layer", "channel")
-"""Whose HiFi sets are united: those of layers, or of every output channel as in the paper's text."""
+CRITERIA, SETS = criteria.READINGS, criteria.SETS
 
 NOTHING = 1e-12
 """An energy below this share of the largest is rounding."""

@@ -12,13 +12,10 @@ import numpy as np
 from modhifi_graph.axes.groups import Group
 from modhifi_graph.observe.consumers import Consumer, weight_of
 from modhifi_graph.observe.moments import Moments
+from modhifi_graph.scoring import criteria
 from modhifi_graph.scoring.reconstruction import smallest
 from modhifi_graph.scoring.scores import Contributions, component_inputs
 from modhifi_graph.scoring.subset import SubsetFidelity
-
-CRITERIA = ("fidelity", "alpha", "rowsum", "energy")
-"""The paper's scores: its Algorithm 1, its text, its appendix, and its language models."""
-
 
 LARGEST_FORWARD = 2048
 """Larger groups are put in order by their singletons instead of greedily."""
@@ -91,7 +88,7 @@ class GroupScores:
     @cached_property
     def scores(self) -> Mapping[str, np.ndarray]:
         """The paper's scores by name, each (components,): shares of a layer's energy, averaged over layers."""
-        return {c: np.mean([layer.summed(c) for layer in self.layers], axis=0) for c in CRITERIA}
+        return {c: np.mean([layer.summed(c) for layer in self.layers], axis=0) for c in criteria.READINGS}
 
     @cached_property
     def fidelity(self) -> SubsetFidelity:

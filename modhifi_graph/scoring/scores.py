@@ -26,10 +26,11 @@ from modhifi_graph.observe.consumers import Consumer, weight_of
 from modhifi_graph.observe.encounters import Encounter
 from modhifi_graph.observe.moments import Moments
 from modhifi_graph.observe.ridge import RIDGE, refit
+from modhifi_graph.scoring import criteria
 from modhifi_graph.scoring.bilinear import changes, eliminator, folded
 from modhifi_graph.scoring.obs import Eliminator, removal_order
 
-CRITERIA = ("obs", "fidelity", "alpha", "rowsum", "energy", "magnitude", "random")
+CRITERIA = criteria.CRITERIA
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from modhifi_graph.errors import InputError
+from modhifi_graph.select.ranges import FRACTION, Range
 
-KINDS = ("speedup", "latency", "fidelity")
+RANGES: Mapping[str, Range] = {
+    "speedup": Range(1, math.inf, open=("high",), expected="at least 1, so many times as fast as the dense engine"),
+    "latency": Range(0, math.inf, open=("low", "high"), expected="milliseconds above 0"),
+    "fidelity": FRACTION,
+}
+"""What each kind of goal may ask for."""
+
+KINDS = tuple(RANGES)
 
 
 @dataclass(frozen=True)
@@ -21,14 +30,7 @@ class Goal:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise InputError(f"goal {self.kind!r} is unknown; choose one of {', '.join(KINDS)}")
-        if self.kind == "speedup" and not 1 <= self.value < math.inf:
-            raise InputError(
-                f"speedup is {self.value:g}; expected at least 1, so many times as fast as the dense engine"
-            )
-        if self.kind == "latency" and not 0 < self.value < math.inf:
-            raise InputError(f"latency is {self.value:g}; expected milliseconds above 0")
-        if self.kind == "fidelity" and not 0 < self.value <= 1:
-            raise InputError(f"fidelity is {self.value:g}; expected a fraction above 0 and at most 1")
+        RANGES[self.kind].check(self.kind, self.value)
 
 
 def Speedup(factor: float) -> Goal:

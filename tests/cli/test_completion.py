@@ -8,21 +8,6 @@ import sys
 
 import pytest
 
-from modhifi_graph.cli import common
-from modhifi_graph.exporters import backend
-from modhifi_graph.jobs import unlearn as unlearning
-from modhifi_graph.options.options import DEFAULTS
-from modhifi_graph.repair import compensation
-from modhifi_graph.scoring import scores
-
-
-def test_names_are_those_of_the_library() -> None:
-    assert tuple(backend.NAMES) == common.BACKENDS
-    assert tuple(scores.CRITERIA) == common.CRITERIA
-    assert sorted(common.COMPENSATIONS) == sorted(compensation.METHODS)
-    assert tuple(DEFAULTS) == common.MODES
-    assert tuple(unlearning.MODES) == common.UNLEARNING_MODES
-
 
 @pytest.mark.parametrize(
     ("words", "completed"),
@@ -31,6 +16,8 @@ def test_names_are_those_of_the_library() -> None:
         ("optimize model.onnx --backend o", ["onnxruntime", "openvino"]),
         ("optimize model.onnx --compensation s", ["scalar", "sequential"]),
         ("optimize model.onnx --mode p", ["paper"]),
+        ("optimize model.onnx --hifi-sets c", ["channel"]),
+        ("optimize model.onnx --prices ''", ["output", "local"]),
         ("unlearn model.onnx --mode z", ["zero"]),
         ("bench model.onnx --backend op", ["openvino"]),
         ("compile model.onnx --backend on", ["onnxruntime"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -86,6 +87,20 @@ def logits(model: onnx.ModelProto | Path) -> np.ndarray:
 def weights(model: onnx.ModelProto) -> int:
     floats = [tensor for tensor in model.graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT]
     return sum(int(np.prod(tensor.dims)) for tensor in floats)
+
+
+def test_its_options_are_those_of_optimize() -> None:
+    """By name, type and default, as the table has them; ``depth`` alone is off here, as nothing is timed."""
+    parameters = olive.ModHiFi._default_config(None)
+    taken = inspect.signature(modhifi_graph.optimize).parameters
+    names = (*olive.FRACTIONS, *(option.name for option in olive.OPTIONS))
+    found = {name: parameters[name].default_value for name in names}
+    wanted = {name: None if taken[name].default == () else taken[name].default for name in names}
+    assert found == {**wanted, "depth": False}
+    assert {*parameters} >= {"criterion", "samples", "threads", "fold_batchnorm"}
+    assert not {*parameters} & {"speedup", "latency", "fidelity", "backend", "bench_seconds", "batch", "details"}
+    assert [parameters[name].type_ for name in ("macs", "only", "preprocess", "align")] == [float, list[str], str, int]
+    assert [name for name in names if "--" in parameters[name].description] == []
 
 
 def test_the_file_is_what_optimize_makes(slim: Path, direct: modhifi_graph.Optimized) -> None:

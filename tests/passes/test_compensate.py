@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+from typing import get_type_hints
+
 import numpy as np
 import onnx_ir as ir
 import pytest
@@ -10,6 +13,7 @@ from modhifi_graph.passes.compensate import METHODS, Compensate
 from modhifi_graph.passes.slim import Slim
 from modhifi_graph.plan import Plan
 from modhifi_graph.prove import structure
+from modhifi_graph.repair.compensation import Given, compensate
 
 from ..oracles.layers import Net, parameter, run
 
@@ -147,3 +151,8 @@ class TestWhatItAsksFor:
         for method in METHODS:
             net.compensated(KEPT["conv_chain"], method)
         assert ir.to_proto(net.model).SerializeToString(deterministic=True) == before
+
+
+def test_what_it_hands_on_is_what_a_repair_takes_by_name() -> None:
+    taken = inspect.signature(compensate, eval_str=True).parameters.values()
+    assert get_type_hints(Given) == {p.name: p.annotation for p in taken if p.kind is p.KEYWORD_ONLY}

@@ -35,8 +35,8 @@ import torch
 from modhifi_graph import samples
 from modhifi_graph.dialects.program import Stepper
 from modhifi_graph.errors import ModhifiError
-from modhifi_graph.forget.forgetting import MODES
 from modhifi_graph.forget.membership import attack
+from modhifi_graph.forget.modes import MODES
 from modhifi_graph.jobs.unlearn import unlearn
 from modhifi_graph.models.opening import SAMPLE
 from tools.experiments.classifier import Data, Model, Said

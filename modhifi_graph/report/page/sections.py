@@ -9,6 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from modhifi_graph.report.page import charts, scales
+from modhifi_graph.scoring.criteria import UNOBSERVED
 
 LONGEST = 20
 """So many layers have a row of their own."""
@@ -196,7 +197,7 @@ def _strip(row: Mapping[str, Any], axis: scales.Decades) -> Strip:
 
 def _unit(settings: Mapping[str, Any]) -> str:
     """What a loss is a share of; criteria that look at no data have no such unit."""
-    if settings.get("criterion") in ("magnitude", "random") and not settings.get("samples"):
+    if settings.get("criterion") in UNOBSERVED and not settings.get("samples"):
         return f"lost, as a sum of scores ({settings['criterion']})"
     if settings.get("prices") == "local":
         return "lost, as a share of the energy of the streams"
