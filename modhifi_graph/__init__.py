@@ -12,14 +12,14 @@ from __future__ import annotations
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from modhifi_graph import public
+from modhifi_graph import public_names as public
 
 if TYPE_CHECKING:
     from modhifi_graph.errors import InputError, ModhifiError, VerificationError
     from modhifi_graph.frontends.frontend import Optimized
     from modhifi_graph.frontends.torch import OptimizedModule
     from modhifi_graph.inputs.calibration import Calibration
-    from modhifi_graph.inputs.images import Preprocess
+    from modhifi_graph.inputs.image_folders import Preprocess
     from modhifi_graph.inputs.synthesis.synthesised import Synthesised
     from modhifi_graph.jobs.compile import compile_model, load_engine
     from modhifi_graph.jobs.inspect import inspect
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from modhifi_graph.jobs.synthesise import synthesise
     from modhifi_graph.jobs.unlearn import unlearn
     from modhifi_graph.latency.benchmark import bench
-    from modhifi_graph.latency.timing import Comparison, Timing
+    from modhifi_graph.latency.turns import Comparison, Timing
     from modhifi_graph.models.opening import Opened, open_model
     from modhifi_graph.plan import Plan
     from modhifi_graph.prove.verification import Verification, verify, verify_files

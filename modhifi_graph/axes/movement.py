@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from modhifi_graph.axes.binding import Axes, Pin, broadcast, known, unify_or_pin, unify_pairs
 from modhifi_graph.axes.layout import Layout, leaf, product
-from modhifi_graph.axes.lines import Unknown, constant
+from modhifi_graph.axes.rule_lines import Unknown, constant
 from modhifi_graph.axes.slicing import concat, gather, pad, slices, split, stack, unbind
 from modhifi_graph.graph import Dim, Op, Value
 

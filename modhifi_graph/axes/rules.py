@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from modhifi_graph.axes import lines
-from modhifi_graph.axes.lines import NORMALISED, ORDERED, REDUCED, Unknown, along, carried, optional
+from modhifi_graph.axes import rule_lines as lines
+from modhifi_graph.axes.rule_lines import NORMALISED, ORDERED, REDUCED, Unknown, along, carried, optional
 from modhifi_graph.graph import Op
 
 __all__ = ["ELEMENTWISE", "RULES", "Rule", "Unknown"]

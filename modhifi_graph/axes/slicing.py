@@ -8,7 +8,7 @@ import numpy as np
 
 from modhifi_graph.axes.binding import Axes, Pin, known, unify_or_pin, unify_pairs
 from modhifi_graph.axes.layout import Layout, concatenation, leaf
-from modhifi_graph.axes.lines import Unknown, constant
+from modhifi_graph.axes.rule_lines import Unknown, constant
 from modhifi_graph.axes.unify import Clash, cut
 from modhifi_graph.graph import Op
 

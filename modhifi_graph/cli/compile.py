@@ -38,7 +38,7 @@ def compile(
 ) -> None:
     """Compile a model for this machine; `bench` times what comes of it."""
     check_outputs(model, output, None)
-    from modhifi_graph.inputs.images import Preprocess
+    from modhifi_graph.inputs.image_folders import Preprocess
     from modhifi_graph.jobs.compile import compile_model
 
     engine = compile_model(

@@ -96,7 +96,7 @@ def _plan(path: Any) -> Any:
 
 
 def _preprocess(text: str) -> Any:
-    from modhifi_graph.inputs.images import Preprocess
+    from modhifi_graph.inputs.image_folders import Preprocess
 
     return Preprocess.parse(text)
 

@@ -50,7 +50,7 @@ def score(
 ) -> None:
     """Measure what share of every layer's output its components reconstruct, alone and together. Nothing is pruned."""
     check_outputs(model, output, plot, second="--plot")
-    from modhifi_graph.inputs.images import Preprocess
+    from modhifi_graph.inputs.image_folders import Preprocess
     from modhifi_graph.jobs.score import score as run
     from modhifi_graph.report import terminal
     from modhifi_graph.report.plots import check_plot

@@ -72,7 +72,7 @@ def unlearn(
 ) -> None:
     """Make a classifier forget a class, in closed form: no labels, no training."""
     check_outputs(model, output, None)
-    from modhifi_graph.inputs.images import Preprocess
+    from modhifi_graph.inputs.image_folders import Preprocess
     from modhifi_graph.jobs import unlearn as unlearning
     from modhifi_graph.report import terminal
 

@@ -1,8 +1,8 @@
 """What each ATen operator is in the neutral graph: a table from operators to ways of reading their calls.
 
-A new operator is a line in :data:`ATEN`. The way of reading is one of :mod:`modhifi_graph.dialects.aten_readings`, or a new one
-there: given the arguments by the names of the schema, it says which of the kinds that the axis rules know the call is, which
-tensors are its inputs, and which attributes ONNX would give it. Operators that compute position by position need no line:
+A new operator is a line in :data:`ATEN`. The way of reading is one of :mod:`modhifi_graph.dialects.aten_arguments`, or a new
+one there: given the arguments by the names of the schema, it says which of the kinds that the axis rules know the call is,
+which tensors are its inputs, and which attributes ONNX would give it. Operators that compute position by position need no line:
 PyTorch tags them. What is neither tagged nor here is a boundary, under its own name in the domain ``aten``; where it is core
 ATen, :data:`BOUNDARIES` says why.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from modhifi_graph.dialects import aten_readings as read
+from modhifi_graph.dialects import aten_arguments as read
 from modhifi_graph.dialects.aten_call import Call, Entry
 
 REDUCTIONS = {

@@ -32,7 +32,7 @@ from olive.search.search_parameter import Categorical
 from pydantic import model_validator
 
 from modhifi_graph.errors import InputError
-from modhifi_graph.inputs.images import Preprocess
+from modhifi_graph.inputs.image_folders import Preprocess
 from modhifi_graph.jobs.optimize import optimize
 from modhifi_graph.options import table
 from modhifi_graph.options.option import Option

@@ -16,7 +16,7 @@ from modhifi_graph.inputs.calibration import Calibration
 from modhifi_graph.inputs.synthesis.subject import Subject
 from modhifi_graph.interface import Feeds
 from modhifi_graph.latency.search import Race
-from modhifi_graph.options.options import Options
+from modhifi_graph.options.request import Options
 from modhifi_graph.plan import Plan
 from modhifi_graph.progress import Progress
 from modhifi_graph.prove.verification import Verification

@@ -31,7 +31,7 @@ from modhifi_graph.latency.layers import ROUNDS, layer_times
 from modhifi_graph.latency.search import Race
 from modhifi_graph.latency.timer import Timer
 from modhifi_graph.models.opening import SAMPLE, Opened, Source, open_model
-from modhifi_graph.options.options import Options
+from modhifi_graph.options.request import Options
 from modhifi_graph.passes.normal_form import normalise
 from modhifi_graph.passes.slim import Slim
 from modhifi_graph.plan import Plan

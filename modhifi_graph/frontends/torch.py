@@ -29,10 +29,10 @@ from modhifi_graph.inputs.calibration import load as load_calibration
 from modhifi_graph.inputs.synthesis.subject import Subject
 from modhifi_graph.interface import Feeds, InputSpec
 from modhifi_graph.latency import machine
-from modhifi_graph.latency.timing import compare
+from modhifi_graph.latency.turns import compare
 from modhifi_graph.models.calls import Example, calls_of
 from modhifi_graph.models.exporting import export, exported, open_axes, open_shapes
-from modhifi_graph.options.options import Options
+from modhifi_graph.options.request import Options
 from modhifi_graph.passes.fx.fold_batchnorm import FoldBatchNorm
 from modhifi_graph.passes.fx.slim import Slim
 from modhifi_graph.plan import Plan

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from modhifi_graph.errors import InputError
 from modhifi_graph.graph import Graph
 from modhifi_graph.inputs.batches import BATCH_BYTES, slices, taken
-from modhifi_graph.inputs.images import Preprocess, read_folder, subset
+from modhifi_graph.inputs.image_folders import Preprocess, read_folder, subset
 from modhifi_graph.interface import InputSpec, batch_symbols, describe, is_float
 
 LARGEST_BATCH = 100

@@ -8,7 +8,7 @@ from modhifi_graph.errors import InputError
 from modhifi_graph.frontends.frontend import FrontEnd
 from modhifi_graph.inputs.batches import Batches, samples_in
 from modhifi_graph.inputs.synthesis.synthesised import Synthesised, made_for
-from modhifi_graph.options.options import Options
+from modhifi_graph.options.request import Options
 from modhifi_graph.progress import Progress, silent
 
 FEWEST_EXAMPLES = 32

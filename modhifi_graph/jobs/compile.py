@@ -15,7 +15,7 @@ from modhifi_graph.errors import InputError
 from modhifi_graph.exporters import backend as backends
 from modhifi_graph.exporters.precision import converted
 from modhifi_graph.inputs import calibration
-from modhifi_graph.inputs.images import Preprocess
+from modhifi_graph.inputs.image_folders import Preprocess
 from modhifi_graph.interface import specs_of
 from modhifi_graph.models import opening as models
 

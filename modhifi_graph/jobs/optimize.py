@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from modhifi_graph.frontends.choice import is_module, opened
 from modhifi_graph.frontends.frontend import Optimized
-from modhifi_graph.frontends.kinds import is_module, opened
-from modhifi_graph.inputs.images import Preprocess
+from modhifi_graph.inputs.image_folders import Preprocess
 from modhifi_graph.jobs.pipeline import run
 from modhifi_graph.models.opening import Source
-from modhifi_graph.options.options import made
+from modhifi_graph.options.request import made
 from modhifi_graph.options.table import OPTIONS
 from modhifi_graph.plan import Plan
 from modhifi_graph.progress import Progress

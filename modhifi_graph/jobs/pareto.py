@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from modhifi_graph.errors import InputError
+from modhifi_graph.frontends.choice import opened
 from modhifi_graph.frontends.frontend import Optimized
-from modhifi_graph.frontends.kinds import opened
 from modhifi_graph.jobs.pipeline import Job
 from modhifi_graph.models.opening import Source
-from modhifi_graph.options.options import made
+from modhifi_graph.options.request import made
 from modhifi_graph.progress import Progress
 from modhifi_graph.select.goal import Speedup
 

@@ -19,11 +19,11 @@ from modhifi_graph.axes.coupling import couple
 from modhifi_graph.axes.groups import find_groups
 from modhifi_graph.dialects.program import Program
 from modhifi_graph.frontends.frontend import Finished, FrontEnd, Optimized
-from modhifi_graph.inputs.mirrors import with_mirrors
+from modhifi_graph.inputs.mirror_images import with_mirrors
 from modhifi_graph.jobs.calibrate import calibrated
 from modhifi_graph.jobs.rounds import Pruned, prune, replay
 from modhifi_graph.latency.search import Race, Search
-from modhifi_graph.options.options import Options
+from modhifi_graph.options.request import Options
 from modhifi_graph.plan import Plan
 from modhifi_graph.progress import Progress, silent
 from modhifi_graph.prove.verification import Verification

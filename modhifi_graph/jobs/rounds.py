@@ -1,7 +1,7 @@
 """ModHiFi-P as published (arXiv 2511.19566): rounds of observing, scoring, removing what is in nobody's HiFi set, and scaling.
 
 Every round looks at the model as the rounds before have left it, but what stays is always said of the dense model, and so are
-the weights that have been scaled (:class:`modhifi_graph.repair.repairs.Repairs`). So plans need no composing, and two
+the weights that have been scaled (:class:`modhifi_graph.repair.dense_layout.Repairs`). So plans need no composing, and two
 proofs hold after every round: what was slimmed equals the dense model masked, as ever, and it still does with the scaled
 weights in both. The sparsity is whatever comes out; with a budget, rounds go on until it is met.
 """
@@ -27,12 +27,12 @@ from modhifi_graph.interface import Feeds
 from modhifi_graph.observe.moments import Moments
 from modhifi_graph.observe.observe import observe
 from modhifi_graph.observe.windows import Window, windows, with_taps
-from modhifi_graph.options.options import Options
+from modhifi_graph.options.request import Options
 from modhifi_graph.plan import GroupPlan, Plan
 from modhifi_graph.progress import Progress
 from modhifi_graph.prove.verification import Verification
+from modhifi_graph.repair.dense_layout import Repairs
 from modhifi_graph.repair.local import components, repaired_weight
-from modhifi_graph.repair.repairs import Repairs
 from modhifi_graph.scoring.analysis import Analysis, poor, scorable, survey
 from modhifi_graph.scoring.hifi import Claims, claims
 from modhifi_graph.select.budget import Limits

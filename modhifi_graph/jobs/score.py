@@ -11,16 +11,16 @@ import numpy as np
 from modhifi_graph.axes.coupling import couple
 from modhifi_graph.axes.groups import Group, find_groups
 from modhifi_graph.errors import InputError
+from modhifi_graph.frontends.choice import is_module, opened
 from modhifi_graph.frontends.frontend import FrontEnd
-from modhifi_graph.frontends.kinds import is_module, opened
 from modhifi_graph.inputs.batches import Batches
-from modhifi_graph.inputs.images import Preprocess
+from modhifi_graph.inputs.image_folders import Preprocess
 from modhifi_graph.jobs.calibrate import calibrated
 from modhifi_graph.models.opening import Source
 from modhifi_graph.observe.consumers import Consumer
 from modhifi_graph.observe.moments import Moments
 from modhifi_graph.observe.observe import observe
-from modhifi_graph.options.options import Options
+from modhifi_graph.options.request import Options
 from modhifi_graph.progress import Progress, silent
 from modhifi_graph.report.scores import Scores
 from modhifi_graph.scoring.analysis import scorable

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from modhifi_graph.frontends.kinds import opened
+from modhifi_graph.frontends.choice import opened
 from modhifi_graph.inputs.synthesis.synthesised import Synthesised, made_for
-from modhifi_graph.options.options import Options
+from modhifi_graph.options.request import Options
 from modhifi_graph.plan import Plan
 
 

@@ -25,10 +25,10 @@ from modhifi_graph.forget.membership import attack
 from modhifi_graph.forget.modes import INTERCEPT
 from modhifi_graph.frontends.frontend import Finished, FrontEnd, Optimized
 from modhifi_graph.inputs.batches import Batches
-from modhifi_graph.inputs.images import Preprocess
+from modhifi_graph.inputs.image_folders import Preprocess
 from modhifi_graph.interface import Feeds
 from modhifi_graph.models.opening import Source, sample_path
-from modhifi_graph.options.options import Options, budget_of
+from modhifi_graph.options.request import Options, budget_of
 from modhifi_graph.plan import Plan
 from modhifi_graph.progress import Progress, silent
 from modhifi_graph.select.budget import Limits
@@ -115,7 +115,7 @@ def unlearn(
     VerificationError
         The finished model does not compute what the edited one did.
     """
-    from modhifi_graph.frontends.kinds import opened
+    from modhifi_graph.frontends.choice import opened
     from modhifi_graph.jobs.optimize import optimize
     from modhifi_graph.jobs.pipeline import Clock
 

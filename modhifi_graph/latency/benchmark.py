@@ -17,7 +17,7 @@ from modhifi_graph.exporters.engines import compiled
 from modhifi_graph.interface import inputs_that_run
 from modhifi_graph.latency import machine
 from modhifi_graph.latency.isolation import IsolatedEngine
-from modhifi_graph.latency.timing import Comparison, compare_timed, timed
+from modhifi_graph.latency.turns import Comparison, compare_timed, timed
 
 
 def bench(

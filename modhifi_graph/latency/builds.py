@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import onnx
 
-from modhifi_graph.latency.timing import Comparison
+from modhifi_graph.latency.turns import Comparison
 
 BUILDS = 3
 """A model is compiled and timed so often."""

@@ -18,7 +18,7 @@ from modhifi_graph.latency.builds import BUILDS, Builds
 from modhifi_graph.latency.model import at_widths, measured
 from modhifi_graph.latency.steps import best_step
 from modhifi_graph.latency.timer import Pieces, Timer
-from modhifi_graph.latency.timing import Comparison, compare
+from modhifi_graph.latency.turns import Comparison, compare
 from modhifi_graph.plan import Plan
 from modhifi_graph.progress import Progress, silent
 from modhifi_graph.scoring.analysis import Analysis

@@ -15,7 +15,7 @@ from modhifi_graph.exporters.backend import Engine, onnx_backend
 from modhifi_graph.files import cache_folder
 from modhifi_graph.latency.cache import Cache
 from modhifi_graph.latency.pieces import Piece, model_of, pieces, signature
-from modhifi_graph.latency.timing import compare
+from modhifi_graph.latency.turns import compare
 
 SECONDS, FEWEST, MOST = 0.02, 7, 200
 """A piece is run for so long, at least and at most so often."""

@@ -12,7 +12,7 @@ from modhifi_graph.dialects.program import Program
 from modhifi_graph.inputs.batches import samples_in
 from modhifi_graph.interface import Feeds
 from modhifi_graph.observe.consumers import Consumer
-from modhifi_graph.observe.encounters import Encounter
+from modhifi_graph.observe.meeting_moments import Encounter
 from modhifi_graph.observe.moments import Moments
 
 Progress = Callable[[int, int], None]

@@ -10,7 +10,7 @@ import torch
 
 from modhifi_graph.dialects.program import tensor
 from modhifi_graph.graph import Graph, Value
-from modhifi_graph.inputs.readings import read
+from modhifi_graph.inputs.input_kinds import read
 
 Outputs = Sequence[Mapping[str, Any]]
 """The outputs of every batch, by name."""

@@ -1,5 +1,5 @@
 """Every option of a run, once. Made from it are the command line (:mod:`modhifi_graph.cli.parameters`), the check of each
-option by itself (:mod:`modhifi_graph.options.options`), ``docs/options.md`` and the parameters that
+option by itself (:mod:`modhifi_graph.options.request`), ``docs/options.md`` and the parameters that
 :func:`modhifi_graph.optimize` documents (``python -m tools.house.options`` writes both)."""
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ class Batch:
 def held_out(chain: Chain, batches: Sequence[Batch]) -> tuple[list[Batch], list[Batch]]:
     """What a chain is refitted on, and what it is held against: other samples.
 
-    The second half of the batches may mirror the first (:mod:`modhifi_graph.inputs.mirrors`): both halves are split alike.
+    The second half of the batches may mirror the first (:mod:`modhifi_graph.inputs.mirror_images`): both are split alike.
     """
     found = list(batches)
     if len(found) < HELD_OUT and all(_has_samples_first(site.consumer) for site in chain.sites):

@@ -23,7 +23,7 @@ from modhifi_graph.dialects.program import Mark, Program, Stepper
 from modhifi_graph.interface import Feeds
 from modhifi_graph.observe.chains import Chain, chains
 from modhifi_graph.observe.consumers import Consumer, weight_of
-from modhifi_graph.observe.encounters import encounter
+from modhifi_graph.observe.meeting_moments import encounter
 from modhifi_graph.observe.meetings import Meeting, meetings_of
 from modhifi_graph.observe.moments import second_moment
 from modhifi_graph.observe.observe import sample_rows

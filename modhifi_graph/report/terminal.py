@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from modhifi_graph.latency.timing import Comparison, Timing
+    from modhifi_graph.latency.turns import Comparison, Timing
     from modhifi_graph.prove.verification import Verification
     from modhifi_graph.report.inspection import Explanation, FactorReason, GroupRow, Inspection, PinnedRow
     from modhifi_graph.report.scores import Scores
@@ -124,7 +124,7 @@ def _fate(factor: FactorReason) -> str:
 
 def report(result: Mapping[str, Any], output: Path) -> RenderableType:
     """What `optimize` did: costs before and after, latency, accuracy of a sample, warnings, where the model is."""
-    from modhifi_graph.latency.timing import apart
+    from modhifi_graph.latency.turns import apart
 
     table = _table("", ">before", ">after", ">change")
     rows = (("MACs", "macs"), ("parameters", "params"), ("bytes", "bytes"), ("components", "components"))

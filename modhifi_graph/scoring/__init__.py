@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from modhifi_graph.public import lazily
+from modhifi_graph.public_names import lazily
 
 if TYPE_CHECKING:
     from modhifi_graph.observe.moments import Moments

@@ -15,9 +15,9 @@ from modhifi_graph.axes.layout import leaves
 from modhifi_graph.dialects.program import Program
 from modhifi_graph.inputs.batches import first_samples
 from modhifi_graph.interface import Feeds
-from modhifi_graph.observe import streams
+from modhifi_graph.observe import residual_streams
 from modhifi_graph.observe.consumers import Consumer, consumers_of
-from modhifi_graph.observe.encounters import Encounter
+from modhifi_graph.observe.meeting_moments import Encounter
 from modhifi_graph.observe.meetings import Meeting, meetings_of
 from modhifi_graph.observe.moments import Moments
 from modhifi_graph.observe.observe import Observation, observe
@@ -135,7 +135,7 @@ def survey(
     order = {op: i for i, op in enumerate(graph.ops)}
     every = [c for c in consumers_of(groups).values() if isinstance(c, Consumer) and c.inputs <= LARGEST_INPUT]
     every.sort(key=lambda c: order[c.op])
-    where = streams.destinations(graph, every)
+    where = residual_streams.destinations(graph, every)
     sums = {value.name: channel_axis(c) for c in every for value in where[c].joins}
     seen = observe(
         program,
@@ -148,7 +148,7 @@ def survey(
         progress=lambda a, b: progress("observe", a, b),
     )
     own = {c: output_energy(c, seen.moments[c]) for c in every}
-    scale = streams.worth(every, where, own, seen.energy)
+    scale = residual_streams.worth(every, where, own, seen.energy)
     return Survey(every, seen, scale, {c: scale[c] * own[c] for c in every})
 
 
@@ -182,7 +182,9 @@ def analyse(
         program, groups, batches, axes, list(encounters.values()), seed=seed, threads=threads, progress=progress
     )
     moments = seen.observation.moments
-    reads = streams.read_by(groups.coupling.graph, [meeting.op.outputs[0] for meeting in encounters], seen.consumers)
+    reads = residual_streams.read_by(
+        groups.coupling.graph, [meeting.op.outputs[0] for meeting in encounters], seen.consumers
+    )
     shares = {m: max([seen.shares[c] for c in fed], default=1.0) for m, fed in zip(encounters, reads, strict=True)}
     measuring = prices == "output"
     rankings: dict[Ranking, list[Consumer]] = {}

@@ -1,9 +1,10 @@
 """What the components of a meeting are worth, and its repair.
 
-With weights 1 a meeting (:mod:`modhifi_graph.observe.encounters`) is a consumer like any other, ``logit = 1^T A``, and block
-OBS finds what goes and a factor for what stays. Where any matrix can be folded into both projections the repair is larger:
-``Q M K^T`` with M of rank r nearest to ``Q K^T``. With ``A = E[Q^T Q]`` and ``C = E[K^T K]`` (queries and keys taken as
-independent of each other) it is the truncated singular value decomposition ``A^1/2 C^1/2 = U S V^T`` (Eckart and Young, 1936):
+With weights 1 a meeting (:mod:`modhifi_graph.observe.meeting_moments`) is a consumer like any other, ``logit = 1^T A``, and
+block OBS finds what goes and a factor for what stays. Where any matrix can be folded into both projections the repair is
+larger: ``Q M K^T`` with M of rank r nearest to ``Q K^T``. With ``A = E[Q^T Q]`` and ``C = E[K^T K]`` (queries and keys taken
+as independent of each other) it is the truncated singular value decomposition ``A^1/2 C^1/2 = U S V^T`` (Eckart and Young,
+1936):
 
     M = T_q T_k^T,   T_q = A^-1/2 U_r S_r^1/2,   T_k = C^-1/2 V_r S_r^1/2,   at the cost of sum over i > r of S_i^2,
 
@@ -19,11 +20,11 @@ import numpy as np
 import torch
 
 from modhifi_graph.dialects.program import Weights
-from modhifi_graph.observe.encounters import Encounter, summed
+from modhifi_graph.observe.meeting_moments import Encounter, summed
 from modhifi_graph.observe.ridge import RIDGE, damped, refit
 from modhifi_graph.observe.routes import Projection
 from modhifi_graph.observe.sites import broadcast_channels, constant_bias
-from modhifi_graph.scoring.obs import Eliminator
+from modhifi_graph.scoring.optimal_brain_surgeon import Eliminator
 
 LEAST = 1e-6
 """A direction counts as no less than this times the largest, so that the maps stay finite where there is none left."""

@@ -1,8 +1,9 @@
 """By what components are judged: every criterion by its name, and what else a user chooses about scoring.
 
 Names alone, so that the command line's help and its completion wait for nothing. The formulas are in
-:mod:`modhifi_graph.scoring.scores`, but that of ``obs`` (:mod:`modhifi_graph.scoring.obs`). A new criterion is a line here
-and a case in ``scores.component_scores`` and ``scores.meeting_scores``; the options, the command line and the tests read this.
+:mod:`modhifi_graph.scoring.scores`, but that of ``obs`` (:mod:`modhifi_graph.scoring.optimal_brain_surgeon`). A new criterion
+is a line here and a case in ``scores.component_scores`` and ``scores.meeting_scores``; the options, the command line and the
+tests read this.
 """
 
 from __future__ import annotations

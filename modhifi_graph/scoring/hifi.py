@@ -11,8 +11,9 @@ contributions, by a score; the others are its HiFi set:
 ``layer`` takes the definition, a set with at least eta of the fidelity, for a whole layer, and is the default: it is what all
 layers have in common, while a count of components is worth more in one layer than in another. A consumer's HiFi set is the
 smallest set of its highest scores that holds more than a share eta of their sum. What the others hold may make up p of the
-stream that the output joins, of which it is the share w (:func:`modhifi_graph.observe.streams.worth`, in (0, 1]; 1 where there
-is no stream): eta = 1 - p / w. Over output channels scores are added up by the energy of these; those below zero count as zero:
+stream that the output joins, of which it is the share w (:func:`modhifi_graph.observe.residual_streams.worth`, in (0, 1]; 1
+where there is no stream): eta = 1 - p / w. Over output channels scores are added up by the energy of these; those below zero
+count as zero:
 
     claim_i = max over consumers of w (sum over components j that score no higher than i of score_j) / sum over all of score_j
 

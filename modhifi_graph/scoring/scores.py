@@ -8,8 +8,8 @@ For one consumer with weight ``W`` and input covariance ``C``, component i owns 
 - singleton fidelity ``s_ci = R_ci^2 / (Q_ci E||y_c||^2)``; ``alpha_ci = R_ci / Q_ci``.
 
 ModHiFi (arXiv 2511.19566) uses alpha in its text, the row sum in its appendix, s in its Algorithm 1 and the energy for
-language models. ``obs`` is greedy block OBS (see :mod:`modhifi_graph.scoring.obs`): the only one that knows what the other
-components can make up for.
+language models. ``obs`` is greedy block OBS (see :mod:`modhifi_graph.scoring.optimal_brain_surgeon`): the only one that
+knows what the other components can make up for.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ import torch
 from modhifi_graph.axes.groups import Group
 from modhifi_graph.dialects.program import Weights
 from modhifi_graph.observe.consumers import Consumer, weight_of
-from modhifi_graph.observe.encounters import Encounter
+from modhifi_graph.observe.meeting_moments import Encounter
 from modhifi_graph.observe.moments import Moments
 from modhifi_graph.observe.ridge import RIDGE, refit
 from modhifi_graph.scoring import criteria
 from modhifi_graph.scoring.bilinear import changes, eliminator, folded
-from modhifi_graph.scoring.obs import Eliminator, removal_order
+from modhifi_graph.scoring.optimal_brain_surgeon import Eliminator, removal_order
 
 CRITERIA = criteria.CRITERIA
 
@@ -65,8 +65,8 @@ def rank(
 ) -> Ranking:
     """Rank the components of one group over all its consumers, and over the meetings of activations that contract them.
 
-    ``scales`` turns a consumer's squared error into a share of a stream (:func:`modhifi_graph.observe.streams.worth`), and
-    so does the number beside each of the ``encounters``.
+    ``scales`` turns a consumer's squared error into a share of a stream (:func:`modhifi_graph.observe.residual_streams.worth`),
+    and so does the number beside each of the ``encounters``.
     ``random`` needs no statistics; its costs only say that every component is worth the same.
     """
     encounters = encounters or {}

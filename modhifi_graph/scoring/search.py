@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from modhifi_graph.errors import InputError
-from modhifi_graph.scoring.obs import Eliminator, removal_order
+from modhifi_graph.scoring.optimal_brain_surgeon import Eliminator, removal_order
 from modhifi_graph.scoring.reconstruction import NEGLIGIBLE, Reconstruction
 
 NESTED = ("forward", "backward", "singletons")

@@ -12,7 +12,7 @@ import typer
 
 from modhifi_graph.cli import optimize
 from modhifi_graph.cli.parameters import described, taken, takes
-from modhifi_graph.inputs.images import Preprocess
+from modhifi_graph.inputs.image_folders import Preprocess
 from modhifi_graph.options.option import Option
 from modhifi_graph.options.table import BY_NAME, OPTIONS
 from modhifi_graph.plan import GroupPlan, Plan

@@ -12,7 +12,7 @@ import pytest
 from modhifi_graph.errors import InputError
 from modhifi_graph.graph import Graph, Op, Value
 from modhifi_graph.inputs.calibration import Calibration, batch_size, load
-from modhifi_graph.inputs.images import Preprocess
+from modhifi_graph.inputs.image_folders import Preprocess
 
 from ..oracles.specs import X, counting, spec
 

@@ -11,7 +11,7 @@ import pytest
 
 from modhifi_graph.errors import InputError
 from modhifi_graph.inputs.calibration import load
-from modhifi_graph.inputs.images import Preprocess
+from modhifi_graph.inputs.image_folders import Preprocess
 
 from ..oracles.specs import X, counting, spec
 

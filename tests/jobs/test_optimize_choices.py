@@ -11,7 +11,7 @@ import onnx
 import pytest
 
 from modhifi_graph.jobs.optimize import optimize
-from modhifi_graph.options.options import made
+from modhifi_graph.options.request import made
 from modhifi_graph.passes.compensate import METHODS
 from modhifi_graph.plan import Plan
 from modhifi_graph.prove.verification import verify_files

@@ -8,7 +8,7 @@ import onnx
 import pytest
 
 from modhifi_graph.latency.builds import BUILDS, Builds, Timed
-from modhifi_graph.latency.timing import Comparison, Timing
+from modhifi_graph.latency.turns import Comparison, Timing
 
 MODEL = onnx.ModelProto()
 

@@ -11,7 +11,7 @@ import pytest
 from modhifi_graph import Fidelity, InputError, Latency, Speedup, optimize, pareto
 from modhifi_graph.latency import search
 from modhifi_graph.latency.search import _judged, _next, _next_speed
-from modhifi_graph.latency.timing import Comparison
+from modhifi_graph.latency.turns import Comparison
 from modhifi_graph.select.attempts import AIM
 
 from ..oracles import small

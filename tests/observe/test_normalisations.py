@@ -11,7 +11,7 @@ from modhifi_graph.dialects.onnx import lift
 from modhifi_graph.frontends.torch import TorchFrontEnd
 from modhifi_graph.jobs.calibrate import calibrated
 from modhifi_graph.observe.normalisations import NormInput, norm_inputs
-from modhifi_graph.options.options import Options
+from modhifi_graph.options.request import Options
 from modhifi_graph.passes.normal_form import normalise
 from modhifi_graph.select.budget import Keep
 

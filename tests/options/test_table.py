@@ -13,7 +13,7 @@ import pytest
 from modhifi_graph.errors import InputError
 from modhifi_graph.jobs.optimize import optimize
 from modhifi_graph.options.option import REQUIRED, Option, either
-from modhifi_graph.options.options import LATER, Options, made
+from modhifi_graph.options.request import LATER, Options, made
 from modhifi_graph.options.table import AIMS, BUDGETS, BY_NAME, GOALS, OPTIONS, PAPER, PARAMETERS
 from modhifi_graph.select.budget import Budget, Limits
 from modhifi_graph.select.goal import KINDS

@@ -7,7 +7,7 @@ import onnx_ir as ir
 import pytest
 import torch
 
-from modhifi_graph.observe.encounters import Encounter, encounter
+from modhifi_graph.observe.meeting_moments import Encounter, encounter
 from modhifi_graph.observe.meetings import Meeting, meetings_of
 from modhifi_graph.observe.output_error import relative_error
 from modhifi_graph.observe.ridge import RIDGE

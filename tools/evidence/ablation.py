@@ -31,7 +31,7 @@ from modhifi_graph.errors import InputError, ModhifiError
 from modhifi_graph.frontends.onnx import FinishedOnnx, sample_accuracy
 from modhifi_graph.inputs import calibration
 from modhifi_graph.inputs.batches import Batches
-from modhifi_graph.inputs.mirrors import with_mirrors
+from modhifi_graph.inputs.mirror_images import with_mirrors
 from modhifi_graph.interface import specs_of
 from modhifi_graph.models.opening import SAMPLE, open_model
 from modhifi_graph.passes.compensate import METHODS, Compensate

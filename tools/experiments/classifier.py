@@ -15,7 +15,7 @@ from modhifi_graph.dialects.program import Stepper, Weights
 from modhifi_graph.forget.head import Head, find_head
 from modhifi_graph.frontends.onnx import OnnxFrontEnd
 from modhifi_graph.observe.sites import Editor, Site, channel_axis, sites
-from modhifi_graph.options.options import Options
+from modhifi_graph.options.request import Options
 from modhifi_graph.plan import Plan
 
 BATCH = 100

@@ -16,7 +16,7 @@ from modhifi_graph.dialects.onnx import lift
 from modhifi_graph.dialects.onnx_proto import to_proto
 from modhifi_graph.latency import machine
 from modhifi_graph.latency.benchmark import bench
-from modhifi_graph.latency.timing import Comparison
+from modhifi_graph.latency.turns import Comparison
 from modhifi_graph.models.opening import open_model
 from modhifi_graph.passes.normal_form import normalise
 from tools.experiments.experiment import MISSING, Cell, Experiment, Measured, Row, Series, markdown, rows_of

@@ -16,7 +16,7 @@ from modhifi_graph.dialects.onnx_proto import to_proto
 from modhifi_graph.frontends.onnx import OnnxFrontEnd
 from modhifi_graph.jobs.pipeline import Job, Repaired
 from modhifi_graph.latency.search import Race
-from modhifi_graph.options.options import made
+from modhifi_graph.options.request import made
 from modhifi_graph.plan import Plan
 from modhifi_graph.select.budget import Macs
 from modhifi_graph.select.goal import Speedup

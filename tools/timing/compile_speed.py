@@ -24,7 +24,7 @@ import torch
 from torch import nn
 
 from modhifi_graph import samples
-from modhifi_graph.latency.timing import Comparison, compare
+from modhifi_graph.latency.turns import Comparison, compare
 from tools.zoo import import_torch
 
 SIZE = 224

@@ -28,7 +28,7 @@ from modhifi_graph.latency.model import at_widths, measured
 from modhifi_graph.latency.steps import best_step
 from modhifi_graph.latency.timer import Pieces, Timer
 from modhifi_graph.latency.widths import plan_of, width
-from modhifi_graph.options.options import made
+from modhifi_graph.options.request import made
 
 NARROWEST = 0.3
 BUILDS = 3

@@ -22,7 +22,7 @@ from modhifi_graph.exporters.onnxruntime import Engine
 from modhifi_graph.frontends.onnx import OnnxFrontEnd
 from modhifi_graph.jobs.calibrate import calibrated
 from modhifi_graph.jobs.score import ROWS, scored
-from modhifi_graph.options.options import Options
+from modhifi_graph.options.request import Options
 from modhifi_graph.select.budget import Keep
 
 

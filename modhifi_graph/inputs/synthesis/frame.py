@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from modhifi_graph.errors import InputError
 from modhifi_graph.inputs.calibration import Calibration, load
-from modhifi_graph.inputs.readings import Reading
+from modhifi_graph.inputs.input_kinds import Reading
 from modhifi_graph.inputs.synthesis.signals import sounds
 from modhifi_graph.inputs.synthesis.subject import Subject
 from modhifi_graph.interface import batch_symbols, is_float, shape_of

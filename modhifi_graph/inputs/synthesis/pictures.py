@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from modhifi_graph.inputs.calibration import Calibration
 from modhifi_graph.inputs.synthesis import matching
 from modhifi_graph.inputs.synthesis.breeding import GENERATIONS, bred, information
+from modhifi_graph.inputs.synthesis.dead_leaves import photographs
 from modhifi_graph.inputs.synthesis.frame import Frame
-from modhifi_graph.inputs.synthesis.images import photographs
 from modhifi_graph.inputs.synthesis.normalisations import BYTES, Normalisation, conventions
 from modhifi_graph.inputs.synthesis.subject import Subject
 from modhifi_graph.progress import Progress

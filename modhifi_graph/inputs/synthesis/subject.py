@@ -17,7 +17,7 @@ from modhifi_graph.axes.groups import find_groups
 from modhifi_graph.dialects.program import Program
 from modhifi_graph.errors import InputError
 from modhifi_graph.inputs.calibration import Calibration, batch_size
-from modhifi_graph.inputs.readings import Reading, read
+from modhifi_graph.inputs.input_kinds import Reading, read
 from modhifi_graph.inputs.synthesis import matching
 
 Arrays = Mapping[str, NDArray[Any]]

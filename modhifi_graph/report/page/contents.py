@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from modhifi_graph.latency.timing import apart
+from modhifi_graph.latency.turns import apart
 from modhifi_graph.report.page import charts, scales
 from modhifi_graph.report.page.sections import Layers, Report, Speed, Strips, layers, speed, strips
 from modhifi_graph.report.terminal import amount, how

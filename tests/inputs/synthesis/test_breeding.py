@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from modhifi_graph.inputs.synthesis.breeding import SURE, balanced, bred, information
-from modhifi_graph.inputs.synthesis.images import photographs
+from modhifi_graph.inputs.synthesis.dead_leaves import photographs
 
 
 def test_information_of_known_tables() -> None:

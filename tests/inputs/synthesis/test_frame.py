@@ -17,7 +17,7 @@ from modhifi_graph.inputs.synthesis.signals import sounds
 from modhifi_graph.inputs.synthesis.subject import Subject
 
 from ...oracles import small
-from ..test_readings import ENCODER
+from ..test_input_kinds import ENCODER
 
 
 def subject(text: str) -> Subject:

@@ -12,8 +12,8 @@ from onnx import numpy_helper
 from modhifi_graph.dialects.onnx import lift
 from modhifi_graph.inputs.synthesis import matching, pictures
 from modhifi_graph.inputs.synthesis.breeding import information
+from modhifi_graph.inputs.synthesis.dead_leaves import photographs
 from modhifi_graph.inputs.synthesis.frame import Frame, framed
-from modhifi_graph.inputs.synthesis.images import photographs
 from modhifi_graph.inputs.synthesis.normalisations import BYTES, IMAGENET, SIGNED, UNIT, Normalisation, conventions
 from modhifi_graph.inputs.synthesis.subject import Subject
 

@@ -16,7 +16,7 @@ from modhifi_graph.dialects.onnx_proto import to_proto
 from modhifi_graph.frontends.onnx import OnnxFrontEnd
 from modhifi_graph.jobs.optimize import optimize
 from modhifi_graph.jobs.score import score, scored
-from modhifi_graph.options.options import Options
+from modhifi_graph.options.request import Options
 from modhifi_graph.select.budget import Keep
 from tools.command import ROOT
 from tools.evidence.paper import __main__ as paper

@@ -25,7 +25,7 @@ from modhifi_graph.jobs.score import scored
 from modhifi_graph.observe.consumers import Consumer
 from modhifi_graph.observe.moments import Moments
 from modhifi_graph.observe.output_error import relative_error
-from modhifi_graph.options.options import Options
+from modhifi_graph.options.request import Options
 from modhifi_graph.scoring.results import GroupScores
 from modhifi_graph.select.budget import Keep
 from tools.experiments.experiment import MISSING, Cell, Experiment, Measured, Row, Series, markdown, number, rows_of

@@ -10,7 +10,7 @@ import torch
 from modhifi_graph.dialects.onnx import lift
 from modhifi_graph.graph import Graph
 from modhifi_graph.inputs.batches import Batches
-from modhifi_graph.inputs.mirrors import SCARCE, with_mirrors
+from modhifi_graph.inputs.mirror_images import SCARCE, with_mirrors
 
 from ..oracles import small
 

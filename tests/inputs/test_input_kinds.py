@@ -6,7 +6,7 @@ import onnx_ir as ir
 import pytest
 
 from modhifi_graph.dialects.onnx import lift
-from modhifi_graph.inputs.readings import Reading, read
+from modhifi_graph.inputs.input_kinds import Reading, read
 
 from ..oracles import small
 

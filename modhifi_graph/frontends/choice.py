@@ -7,7 +7,7 @@ from typing import Any
 
 from modhifi_graph.frontends.frontend import FrontEnd
 from modhifi_graph.frontends.onnx import OnnxFrontEnd
-from modhifi_graph.options.options import Options
+from modhifi_graph.options.request import Options
 
 
 def opened(model: Any, inputs: Any, options: Options, dynamic_shapes: Any = None) -> FrontEnd:

@@ -23,7 +23,7 @@ NAMES: Mapping[str, Mapping[str, Sequence[str]]] = {
         "frontends.frontend": ("Optimized",),
         "frontends.torch": ("OptimizedModule",),
         "inputs.calibration": ("Calibration",),
-        "inputs.images": ("Preprocess",),
+        "inputs.image_folders": ("Preprocess",),
         "inputs.synthesis.synthesised": ("Synthesised",),
         "jobs.compile": ("compile_model", "load_engine"),
         "jobs.inspect": ("inspect",),
@@ -33,7 +33,7 @@ NAMES: Mapping[str, Mapping[str, Sequence[str]]] = {
         "jobs.synthesise": ("synthesise",),
         "jobs.unlearn": ("unlearn",),
         "latency.benchmark": ("bench",),
-        "latency.timing": ("Comparison", "Timing"),
+        "latency.turns": ("Comparison", "Timing"),
         "models.opening": ("Opened", "open_model"),
         "plan": ("Plan",),
         "prove.verification": ("Verification", "verify", "verify_files"),
@@ -43,7 +43,7 @@ NAMES: Mapping[str, Mapping[str, Sequence[str]]] = {
         "select.budget": ("Keep", "Macs", "Params"),
         "select.goal": ("Fidelity", "Latency", "Speedup"),
     },
-    f"{ROOT}.passes.fx": {"dropins.fx": ("ModHiFi",)},
+    f"{ROOT}.passes.fx": {"dropins.torch_fx": ("ModHiFi",)},
     f"{ROOT}.scoring": {
         "observe.moments": ("Moments",),
         "scoring.scores": ("Contributions",),
@@ -57,7 +57,7 @@ MOVED: Mapping[str, str] = {
     f"{ROOT}.exporters.olive": f"{ROOT}.dropins.olive",
     f"{ROOT}.fidelity": f"{ROOT}.scoring",
     f"{ROOT}.page": f"{ROOT}.report.page",
-    f"{ROOT}.passes.fx.modhifi": f"{ROOT}.dropins.fx",
+    f"{ROOT}.passes.fx.modhifi": f"{ROOT}.dropins.torch_fx",
 }
 """Modules that documents and stored configurations call by an older path, and where they are."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from modhifi_graph.inputs.synthesis.images import photographs, spectral
+from modhifi_graph.inputs.synthesis.dead_leaves import photographs, spectral
 
 SIDE = 32
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from modhifi_graph.axes import lines
-from modhifi_graph.axes.lines import Unknown
+from modhifi_graph.axes import rule_lines as lines
+from modhifi_graph.axes.rule_lines import Unknown
 
 from .graphs import activation, constant, coupled, op, reasons, weight, written
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from modhifi_graph.errors import InputError
-from modhifi_graph.latency.timing import Comparison, Timing, compare, ratio_interval
+from modhifi_graph.latency.turns import Comparison, Timing, compare, ratio_interval
 
 MILLISECOND = 1_000_000
 

@@ -16,7 +16,7 @@ import torch
 
 from modhifi_graph.graph import Graph
 from modhifi_graph.inputs.batches import Batches
-from modhifi_graph.inputs.readings import Reading, read
+from modhifi_graph.inputs.input_kinds import Reading, read
 from modhifi_graph.interface import Feeds
 
 COLOURED = 3

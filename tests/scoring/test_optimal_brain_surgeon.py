@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from modhifi_graph.observe.ridge import refit
-from modhifi_graph.scoring.obs import Eliminator, removal_order
+from modhifi_graph.scoring.optimal_brain_surgeon import Eliminator, removal_order
 
 RIDGE = 1e-4
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import modhifi_graph
-from modhifi_graph import public
+from modhifi_graph import public_names as public
 
 OPTIONAL = {"modhifi_graph.exporters.olive"}
 """Needs what only the extra brings."""

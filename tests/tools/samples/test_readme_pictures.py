@@ -6,7 +6,7 @@ import re
 from xml.etree import ElementTree
 
 from tools.command import ROOT
-from tools.samples import pictures
+from tools.samples import readme_pictures as pictures
 
 REPORT = {
     "macs": {"before": 2_000_000, "after": 1_000_000},

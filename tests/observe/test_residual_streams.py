@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from modhifi_graph.observe.streams import Destination, destinations, worth
+from modhifi_graph.observe.residual_streams import Destination, destinations, worth
 
 from ..oracles.layers import Net
 

@@ -1,6 +1,6 @@
 """The pictures of the README: docs/report.png, the top of a page, and docs/terminal.svg, what the main job prints.
 
-    python -m tools.samples.pictures
+    python -m tools.samples.readme_pictures
 
 Both are of real runs, timed on this machine: run it where nothing else does. Needs Chromium.
 """

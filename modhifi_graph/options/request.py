@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from modhifi_graph.errors import InputError
-from modhifi_graph.inputs.images import Preprocess
+from modhifi_graph.inputs.image_folders import Preprocess
 from modhifi_graph.options.option import either
 from modhifi_graph.options.table import AIMS, BUDGETS, GOALS, MODE, OPTIONS, PAPER
 from modhifi_graph.plan import Plan
