@@ -24,7 +24,11 @@ FOREIGN = {
 }
 """Who loads a file by its path, and why."""
 
-DOCUMENTS = ("README.md", "REPRODUCTION.md", "BENCHMARKS.md", "modhifi_graph/samples/README.md")
+DOCUMENTS = (
+    *(path.name for path in ROOT.glob("*.md")),
+    *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
+    "modhifi_graph/samples/README.md",
+)
 
 
 def names(path: Path) -> Iterator[str]:
