@@ -1,9 +1,10 @@
 """Unlearning as regression: the last layers are refitted so that the class is gone and all else is as it was.
 
-Walking the graph in its order, every edited layer is regressed on two sets of samples at once (:mod:`.mixture`): what remains
-and what is to be forgotten.
+Walking the graph in its order, every edited layer is regressed on two sets of samples at once: what remains and what is to be
+forgotten (:mod:`modhifi_graph.forget.mixture`).
 
-- Layers before the head aim at what they (or the stream that they join) computed, with the class erased (:mod:`.erasure`).
+- Layers before the head aim at what they (or the stream that they join) computed, with the class erased
+  (:mod:`modhifi_graph.forget.erasure`).
 - The head aims at the old class scores, but that the forgotten class's score on the forget set is its least: no sample gets a
   target that depends on how well the model knew it, which is what membership inference reads.
 

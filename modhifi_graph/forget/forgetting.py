@@ -21,7 +21,7 @@ from modhifi_graph.progress import Progress, silent
 
 @dataclass(frozen=True)
 class How:
-    """What is done to the class; see :func:`unlearn` for each. Checked when made."""
+    """What is done to the class; see :func:`modhifi_graph.unlearn` for each. Checked when made."""
 
     mode: str = "edit"
     label: int | None = None

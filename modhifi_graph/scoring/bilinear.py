@@ -95,7 +95,9 @@ def _roots(matrices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def changes(matrices: Mapping[Projection, np.ndarray]) -> dict[str, Weights]:
-    """The projections with the repair in them: by the name of each one's output, for :meth:`Stepper.outcome`."""
+    """The projections with the repair in them: by the name of each one's output, for
+    :meth:`modhifi_graph.dialects.program.Stepper.outcome`.
+    """
     found = {}
     for projection, matrix in matrices.items():
         consumer, bias = projection.consumer, bias_array(projection)

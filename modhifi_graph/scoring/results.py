@@ -61,7 +61,7 @@ class LayerScores:
 
     @cached_property
     def least_squares(self) -> SubsetFidelity:
-        """The same with every weight refitted. From many rows only: see ``rows`` of :func:`score`."""
+        """The same with every weight refitted. From many rows only: see ``rows`` of :func:`modhifi_graph.score`."""
         return SubsetFidelity.least_squares(*self._problem)
 
     @property

@@ -11,12 +11,15 @@ from typing import Protocol
 from modhifi_graph.axes.branches import Branch
 from modhifi_graph.axes.groups import Group
 from modhifi_graph.axes.layout import Layout
+from modhifi_graph.errors import InputError
 
 WIDE = 64
 """From this size on a group is cut in steps of :data:`WIDE_STEP` by default: hardware likes multiples."""
 
-
 WIDE_STEP = 8
+
+
+KINDS = ("macs", "params", "latency", "keep")
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,10 @@ class Budget:
 
     kind: str
     fraction: float
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise InputError(f"budget {self.kind!r} is unknown; choose one of {', '.join(KINDS)}")
 
 
 def Macs(fraction: float) -> Budget:

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import networkx
 
+from modhifi_graph import public_names
+
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "modhifi_graph"
 ROOMS = ROOT / "docs" / "rooms.toml"
@@ -95,6 +97,7 @@ def graph(found: Mapping[str, Path], package: str = PACKAGE) -> networkx.DiGraph
     for name, path in found.items():
         for line, by, wanted in sorted(_imports(path, package)):
             if by == "name":
+                wanted = _home(wanted) if package == PACKAGE else wanted
                 targets = [target] if (target := _module(wanted, found)) is not None else []
             else:
                 targets = [module for module in found if module.startswith(wanted)]
@@ -158,6 +161,18 @@ def _string(node: ast.expr) -> tuple[str, str | None]:
         case ast.JoinedStr(values=[first, *_]) | ast.BinOp(left=first, op=ast.Add()):
             return "beginning", _string(first)[1] or ""
     return "beginning", None
+
+
+def _home(name: str) -> str:
+    """Where a public name is defined, or a module that is called by an older path, as ``public_names.py`` says."""
+    whole = f"{PACKAGE}.{name}".rstrip(".")
+    for old, new in public_names.MOVED.items():
+        if whole == old or whole.startswith(f"{old}."):
+            whole = whole.replace(old, new, 1)
+    owner, _, last = whole.rpartition(".")
+    if owner in public_names.NAMES and last in public_names.names_of(owner):
+        whole = f"{public_names.names_of(owner)[last]}.{last}"
+    return whole.removeprefix(PACKAGE).removeprefix(".")
 
 
 def _module(name: str, found: Mapping[str, Path]) -> str | None:

@@ -33,7 +33,8 @@ AFTER = "\n    Raises\n"
 HEAD = """\
 # Options
 
-What `modhifi_graph.optimize` takes and `modhifi-graph optimize` spells. `python -m tools.house.options` writes this page from
+What `modhifi_graph.optimize` takes, and how `modhifi-graph optimize` spells it; what only the command line has, as
+`--output` and `--pareto`, is in its `--help`. `python -m tools.house.options` writes this page from the table in
 `modhifi_graph/options/table.py`.
 
 | option | command line | type | default | range | what it does |

@@ -5,7 +5,7 @@ python -m tools.timing.coupling_speed MODEL.onnx...
 
 from __future__ import annotations
 
-import sys
+import argparse
 import time
 
 from modhifi_graph.axes.coupling import couple
@@ -17,8 +17,10 @@ from modhifi_graph.passes.normal_form import normalise
 RUNS = 5
 
 
-def main(paths: list[str]) -> None:
-    for path in paths:
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", nargs="+")
+    for path in parser.parse_args(arguments).model:
         graph = lift(normalise(open_model(path).model, path)).graph
         times = []
         for _ in range(RUNS):
@@ -29,4 +31,4 @@ def main(paths: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

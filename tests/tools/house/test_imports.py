@@ -8,7 +8,7 @@ from pathlib import Path
 import networkx
 import pytest
 
-from tools.house.imports import House, circles, graph, house, modules, upward
+from tools.house.imports import House, _home, circles, graph, house, modules, upward
 
 SOURCES = {
     "modhifi_graph/__init__.py": "",
@@ -189,3 +189,12 @@ def test_a_flow_that_is_not_that_of_the_rooms_is_refused(tmp_path: Path, flow: s
 def test_a_module_without_a_room_is_refused_by_name(plan: House) -> None:
     with pytest.raises(ValueError, match="attic is in no room"):
         plan.floor("attic")
+
+
+def test_a_lent_name_and_an_older_path_are_where_the_thing_is() -> None:
+    assert _home("passes.fx.ModHiFi") == "dropins.torch_fx.ModHiFi"
+    assert _home("exporters.olive") == "dropins.olive"
+    assert _home("fidelity.SubsetFidelity") == "scoring.subset.SubsetFidelity"
+    assert _home("optimize") == "jobs.optimize.optimize"
+    assert _home("axes.groups.Group") == "axes.groups.Group"
+    assert _home("") == ""
