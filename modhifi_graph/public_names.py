@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from importlib.abc import InspectLoader, MetaPathFinder
 from importlib.machinery import ModuleSpec
-from importlib.util import find_spec, spec_from_loader
+from importlib.util import find_spec
 from types import CodeType, ModuleType
 from typing import Any
 
@@ -53,6 +53,8 @@ NAMES: Mapping[str, Mapping[str, Sequence[str]]] = {
 """By package: the modules below :data:`ROOT` that its public names come from."""
 
 MOVED: Mapping[str, str] = {
+    f"{ROOT}.benchmark": f"{ROOT}.latency.benchmark",
+    f"{ROOT}.calibration": f"{ROOT}.inputs.calibration",
     f"{ROOT}.exporters.dynamo": f"{ROOT}.dropins.dynamo",
     f"{ROOT}.exporters.olive": f"{ROOT}.dropins.olive",
     f"{ROOT}.fidelity": f"{ROOT}.scoring",
@@ -82,29 +84,45 @@ def lazily(package: str) -> Callable[[str], Any]:
 
 
 class Moved(MetaPathFinder, InspectLoader):
-    """Finds the modules of :data:`MOVED` under their older paths: the same module, not a copy. Asked when none else knows."""
+    """Finds the modules of :data:`MOVED`, and what is in them, under their older paths: the same modules, not copies."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        return spec_from_loader(fullname, self) if fullname in MOVED else None
+        there = moved(fullname)
+        found = find_spec(there) if there else None
+        return found and ModuleSpec(
+            fullname, self, origin=found.origin, is_package=found.submodule_search_locations is not None
+        )
 
     def exec_module(self, module: ModuleType) -> None:
-        sys.modules[module.__name__] = import_module(MOVED[module.__name__])
+        here, there = module.__name__, moved(module.__name__) or ""
+        sys.modules[here] = import_module(there)
+        # What is loaded already is not loaded again, nor set on its package in place of a name that this has given since.
+        for name in [name for name in sys.modules if name.startswith(f"{there}.")]:
+            sys.modules.setdefault(here + name.removeprefix(there), sys.modules[name])
 
     def get_code(self, fullname: str) -> CodeType | None:
         """For ``python -m``."""
-        spec = find_spec(MOVED[fullname])
-        assert spec is not None
-        assert isinstance(spec.loader, InspectLoader)
-        return spec.loader.get_code(MOVED[fullname])
+        return self._loader(fullname).get_code(moved(fullname) or "")
 
     def get_source(self, fullname: str) -> str | None:
-        spec = find_spec(MOVED[fullname])
-        return spec.loader.get_source(MOVED[fullname]) if spec and isinstance(spec.loader, InspectLoader) else None
+        return self._loader(fullname).get_source(moved(fullname) or "")
+
+    def _loader(self, fullname: str) -> InspectLoader:
+        spec = find_spec(moved(fullname) or "")
+        assert spec is not None
+        assert isinstance(spec.loader, InspectLoader)
+        return spec.loader
+
+
+def moved(name: str) -> str | None:
+    """Where a module is that is called by an older path, or one in it; None for any other."""
+    found = next((old for old in MOVED if name == old or name.startswith(f"{old}.")), None)
+    return None if found is None else MOVED[found] + name.removeprefix(found)
 
 
 def install() -> None:
-    """Let older paths be found, once."""
+    """Let older paths be found, once; before others look, since what is in a package is found by its new place as well."""
     if not any(isinstance(finder, Moved) for finder in sys.meta_path):
-        sys.meta_path.append(Moved())
+        sys.meta_path.insert(0, Moved())

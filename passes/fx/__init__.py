@@ -7,4 +7,10 @@ from __future__ import annotations
 
 from modhifi_graph.public_names import lazily
 
+__all__ = ["ModHiFi"]
+
 __getattr__ = lazily(__name__)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -60,6 +60,21 @@ def test_an_older_path_can_be_run(old: str) -> None:
     assert finder.get_source(old) == Path(there.origin or "").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize(
+    "program",
+    [
+        "import modhifi_graph.page.write; assert callable(modhifi_graph.page.write)",
+        "from modhifi_graph.page.write import write; from modhifi_graph.report import page; assert page.write is write",
+        "import modhifi_graph as m; from modhifi_graph.fidelity.subset import SubsetFidelity as s; assert s is m.SubsetFidelity",
+        "from modhifi_graph.passes.fx import *; from modhifi_graph.dropins.torch_fx import ModHiFi as b; assert ModHiFi is b",
+        "import modhifi_graph.scoring.search, modhifi_graph; assert modhifi_graph.score.__name__ == 'score'",
+    ],
+)
+def test_what_is_in_a_package_is_not_loaded_twice(program: str) -> None:
+    """In a process of its own: what is loaded already is not looked for."""
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
 def test_what_is_not_moved_is_not_found() -> None:
     public.install()
     assert sum(isinstance(finder, public.Moved) for finder in sys.meta_path) == 1

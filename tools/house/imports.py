@@ -166,9 +166,7 @@ def _string(node: ast.expr) -> tuple[str, str | None]:
 def _home(name: str) -> str:
     """Where a public name is defined, or a module that is called by an older path, as ``public_names.py`` says."""
     whole = f"{PACKAGE}.{name}".rstrip(".")
-    for old, new in public_names.MOVED.items():
-        if whole == old or whole.startswith(f"{old}."):
-            whole = whole.replace(old, new, 1)
+    whole = public_names.moved(whole) or whole
     owner, _, last = whole.rpartition(".")
     if owner in public_names.NAMES and last in public_names.names_of(owner):
         whole = f"{public_names.names_of(owner)[last]}.{last}"
