@@ -98,7 +98,7 @@ def test_on_a_real_engine() -> None:
 
 
 def test_fresh_times_are_not_read_or_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(timer, "folder", lambda: tmp_path)
+    monkeypatch.setattr(timer, "cache_folder", lambda: tmp_path)
     for fresh, files in ((True, 0), (False, 1)):
         measuring = Timer("onnxruntime", threads=1, fresh=fresh)
         measured(measuring)
