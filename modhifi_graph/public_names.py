@@ -118,6 +118,8 @@ class Moved(MetaPathFinder, InspectLoader):
 
 def moved(name: str) -> str | None:
     """Where a module is that is called by an older path, or one in it; None for any other."""
+    if not name.startswith(ROOT):  # every import of a process asks
+        return None
     found = next((old for old in MOVED if name == old or name.startswith(f"{old}.")), None)
     return None if found is None else MOVED[found] + name.removeprefix(found)
 

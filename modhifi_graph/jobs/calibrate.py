@@ -40,18 +40,13 @@ def calibrated(front: FrontEnd, calib: Any, options: Options, progress: Progress
 
 def _made(front: FrontEnd, options: Options, progress: Progress) -> Synthesised | None:
     """Inputs made for the model; None where its example is better than what can be made."""
-
-    def made() -> Synthesised:
-        return made_for(front.subject(options.threads), options.samples, options.seed, progress)
-
-    example = front.example
-    if example is None:
-        return made()
-    names = [value.name for value in front.program.graph.inputs]
-    if samples_in(example) >= FEWEST_EXAMPLES or names != list(example):
+    example, names = front.example, [value.name for value in front.program.graph.inputs]
+    if example is not None and (samples_in(example) >= FEWEST_EXAMPLES or names != list(example)):
         return None
     try:
-        found = made()
+        made = made_for(front.subject(options.threads), options.samples, options.seed, progress)
     except InputError:
+        if example is None:
+            raise
         return None
-    return found if found.natural else None
+    return made if made.natural or example is None else None

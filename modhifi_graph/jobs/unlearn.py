@@ -23,10 +23,13 @@ from modhifi_graph.forget.forgetting import Forgotten, How, forget_class
 from modhifi_graph.forget.head import rate
 from modhifi_graph.forget.membership import attack
 from modhifi_graph.forget.modes import INTERCEPT
+from modhifi_graph.frontends.choice import opened
 from modhifi_graph.frontends.frontend import Finished, FrontEnd, Optimized
 from modhifi_graph.inputs.batches import Batches
 from modhifi_graph.inputs.image_folders import Preprocess
 from modhifi_graph.interface import Feeds
+from modhifi_graph.jobs.optimize import optimize
+from modhifi_graph.jobs.pipeline import Clock
 from modhifi_graph.models.opening import Source, sample_path
 from modhifi_graph.options.request import Options, budget_of
 from modhifi_graph.plan import Plan
@@ -115,12 +118,8 @@ def unlearn(
     VerificationError
         The finished model does not compute what the edited one did.
     """
-    from modhifi_graph.frontends.choice import opened
-    from modhifi_graph.jobs.optimize import optimize
-    from modhifi_graph.jobs.pipeline import Clock
-
     how = How(mode, label, mu, depth, score, fraction, seed, threads)
-    budget = budget_of(macs, params, None, None)
+    budget = budget_of(macs=macs, params=params)
     options = Options(
         budget=None,
         plan=Plan(),

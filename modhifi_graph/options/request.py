@@ -146,16 +146,16 @@ def made(**given: Any) -> Options:
     goals = [Goal(option.name, value) for option in GOALS if (value := asked.pop(option.name)) is not None]
     goals += [budget] if isinstance(budget, Goal) else []
     counts = {option.name: asked.pop(option.name) for option in BUDGETS}
-    counted = budget_of(**counts, budget=None if isinstance(budget, Goal) else budget)
+    counted = budget_of(None if isinstance(budget, Goal) else budget, **counts)
     if len(goals) + (counted is not None) > 1:
         raise InputError(ONE_OF)
     limits = Limits(tuple(asked.pop("only")), tuple(asked.pop("skip")), asked.pop("align"), asked.pop("min_keep"))
     return Options(budget=counted, goal=goals[0] if goals else None, limits=limits, **asked)
 
 
-def budget_of(macs: float | None, params: float | None, keep: float | None, budget: Budget | None) -> Budget | None:
-    """The one budget among these, or None; InputError where there are several."""
-    given = [Budget(k, v) for k, v in {"macs": macs, "params": params, "keep": keep}.items() if v is not None]
+def budget_of(budget: Budget | None = None, **fractions: float | None) -> Budget | None:
+    """The one budget among these, or None; InputError where there are several. ``fractions`` are by kind."""
+    given = [Budget(kind, fraction) for kind, fraction in fractions.items() if fraction is not None]
     given += [budget] if budget is not None else []
     if len(given) > 1:
         raise InputError(ONE_OF)

@@ -19,9 +19,6 @@ from modhifi_graph.scoring.analysis import Analysis
 from modhifi_graph.scoring.spectrum import spectrum
 from modhifi_graph.select.budget import Budget
 
-Outputs = Mapping[str, Any]
-"""The floating-point outputs of one batch, by name."""
-
 FIDELITY_SAMPLES = 256
 """The fidelity of the outputs is measured on this many calibration samples."""
 
@@ -87,11 +84,13 @@ def _with_spectra(rows: list[dict[str, Any]], plan: Plan, analysis: Analysis) ->
 
 
 def output_fidelity(
-    answers: Callable[[Sequence[Feeds]], Sequence[tuple[Outputs, Outputs]]], batches: Sequence[Feeds]
+    answers: Callable[[Sequence[Feeds]], Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]],
+    batches: Sequence[Feeds],
 ) -> float | None:
     """1 - (squared error of the outputs over their variance), on the first calibration samples; at most 1.
 
-    ``answers`` gives what the original and the finished model make of some batches; None where nothing they give is a float.
+    ``answers`` gives the floating-point outputs of the original and of the finished model for some batches; None where they
+    have none.
     """
     if not batches:
         return None

@@ -16,8 +16,8 @@ from pathlib import Path
 import networkx
 
 from modhifi_graph import public_names
+from tools.command import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "modhifi_graph"
 ROOMS = ROOT / "docs" / "rooms.toml"
 
@@ -168,8 +168,8 @@ def _home(name: str) -> str:
     whole = f"{PACKAGE}.{name}".rstrip(".")
     whole = public_names.moved(whole) or whole
     owner, _, last = whole.rpartition(".")
-    if owner in public_names.NAMES and last in public_names.names_of(owner):
-        whole = f"{public_names.names_of(owner)[last]}.{last}"
+    homes = public_names.names_of(owner) if owner in public_names.NAMES else {}
+    whole = f"{homes[last]}.{last}" if last in homes else whole
     return whole.removeprefix(PACKAGE).removeprefix(".")
 
 

@@ -18,8 +18,7 @@ from modhifi_graph.options.option import REQUIRED, Option
 from modhifi_graph.options.table import PARAMETERS
 from modhifi_graph.repair import methods
 from modhifi_graph.scoring import criteria
-
-ROOT = Path(__file__).resolve().parents[2]
+from tools.command import ROOT
 
 PAGE = Path("docs/options.md")
 SIGNATURE = Path("modhifi_graph/jobs/optimize.py")
